@@ -1,0 +1,1 @@
+"""What the tools share; imports neither the tools nor the command line."""

@@ -1,0 +1,1 @@
+"""Run models whose functions have kernels of ours, inside stock onnxruntime sessions."""

@@ -1,0 +1,63 @@
+"""The binary interface between a session and a compiled kernel.
+
+A kernel is one C function that replaces one model-local function:
+
+    int64_t kernel(void **inputs, void **outputs, const int64_t *dims, char *scratch, int64_t begin, int64_t end)
+
+`dims` holds the sizes of all inputs, one input after the other (an absent optional input has none). Work is divided into
+tasks; a call with `0 <= begin <= end` runs tasks `begin..end-1` with `scratch` bytes of private memory aligned to 64.
+A call with `begin == -1` is the plan query: it touches no tensor, reads `dims`, and writes int64 values to `scratch`:
+the number of tasks, the scratch bytes a thread needs, the bytes that the whole call moves, then the sizes of all outputs, one
+output after the other. Either call returns 0, or 1 when the sizes are not those that the kernel was compiled for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import onnx_ir as ir
+
+PLAN_TASKS, PLAN_SCRATCH, PLAN_BYTES, PLAN_DIMS = 0, 1, 2, 3
+"""Positions in the answer to a plan query."""
+
+Dim = int | str | None
+"""A size: known, named (equal names are equal sizes), or unknown."""
+
+
+@dataclass(frozen=True)
+class TensorType:
+    """Element type and shape of a tensor."""
+
+    dtype: ir.DataType
+    shape: tuple[Dim, ...]
+
+    @property
+    def rank(self) -> int:
+        """The number of axes."""
+        return len(self.shape)
+
+
+@dataclass(frozen=True)
+class FunctionCall:
+    """A model-local function together with the types that one call gives it (None for an absent optional input)."""
+
+    function: ir.Function
+    inputs: tuple[TensorType | None, ...]
+    outputs: tuple[TensorType, ...]
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """Machine code for one function and one combination of types; `owner` keeps the code alive."""
+
+    domain: str
+    name: str
+    address: int
+    inputs: tuple[TensorType | None, ...]
+    outputs: tuple[TensorType, ...]
+    owner: object
+
+
+Executor = Callable[[FunctionCall], Kernel | None]
+"""What a tool registers for its function domain; None means: run the function's body."""

@@ -1,0 +1,1 @@
+"""The four tools; none imports another."""

@@ -1,0 +1,1 @@
+"""`sartor fold-train`: training of AlphaFold 2 class models."""

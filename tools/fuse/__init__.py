@@ -1,0 +1,1 @@
+"""`sartor fuse`: a fusion compiler for ONNX models."""

@@ -1,0 +1,1 @@
+"""`sartor prune`: learned channel pruning."""

@@ -1,0 +1,1 @@
+"""`sartor sparsify-rnn`: sparse persistent recurrent layers."""
