@@ -1,0 +1,111 @@
+"""What every command shares: errors become one line and an exit code, signals become exceptions."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import wraps
+from typing import NoReturn, ParamSpec
+
+from sartor.share import console
+from sartor.share.errors import OutputError, SartorError, WriteError
+from sartor.share.signals import Stopped, raise_on_stop
+
+Parameters = ParamSpec("Parameters")
+
+INTERNAL_ERROR = 70
+BROKEN_PIPE = 141
+
+_FULL = {errno.ENOSPC, errno.EIO, errno.EFBIG, errno.EDQUOT}
+_UNREACHABLE = {
+    errno.EACCES,
+    errno.EISDIR,
+    errno.ELOOP,
+    errno.ENAMETOOLONG,
+    errno.ENOENT,
+    errno.ENOTDIR,
+    errno.EPERM,
+    errno.EROFS,
+}
+
+
+def command(name: str) -> Callable[[Callable[Parameters, None]], Callable[Parameters, None]]:
+    """Decorate a command function: errors, signals, closed pipes and `quiet`/`verbose` are dealt with here."""
+
+    def decorate(function: Callable[Parameters, None]) -> Callable[Parameters, None]:
+        @wraps(function)
+        def framed(*args: Parameters.args, **kwargs: Parameters.kwargs) -> None:
+            quiet, verbose = bool(kwargs.get("quiet")), bool(kwargs.get("verbose"))
+            with console.speaking_as(f"sartor {name}", quiet=quiet, verbose=verbose), exit_codes(), raise_on_stop():
+                function(*args, **kwargs)
+                flush_stdout()
+
+        return framed
+
+    return decorate
+
+
+@contextmanager
+def exit_codes() -> Iterator[None]:
+    """Turn every exception of the block into one line on stderr and SystemExit with the right code."""
+    try:
+        yield
+    except SartorError as error:
+        _fail(str(error), error.exit_code)
+    except Stopped as stopped:
+        _fail(f"stopped by signal {stopped.signum}", 128 + stopped.signum)
+    except KeyboardInterrupt:
+        _fail("interrupted", 130)
+    except BrokenPipeError:
+        discard_stdout()
+        raise SystemExit(BROKEN_PIPE) from None
+    except MemoryError:
+        _fail("out of memory. Use a machine with more memory or a smaller model", INTERNAL_ERROR)
+    except OSError as error:
+        _fail_by_system(error)
+    except Exception as error:
+        _fail_internally(error)
+
+
+def flush_stdout() -> None:
+    """Write what stdout still holds, so that a full disk or a closed pipe shows here and not at shutdown."""
+    # Python sets stdout to None when the shell closed it (`>&-`).
+    if sys.stdout is not None:
+        sys.stdout.flush()
+
+
+def discard_stdout() -> None:
+    """Point stdout at the null device, so that the interpreter's last flush can't fail again."""
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, sys.stdout.fileno())
+    os.close(null)
+
+
+def _fail(message: str, code: int) -> NoReturn:
+    if os.environ.get("SARTOR_DEBUG") == "1":
+        traceback.print_exc()
+    console.error(message)
+    raise SystemExit(code)
+
+
+def _fail_by_system(error: OSError) -> NoReturn:
+    reason = (error.strerror or str(error)).lower()
+    subject = str(error.filename) if error.filename else "output"
+    if error.errno in _FULL:
+        # What stdout still holds can't be written either; a second failure at shutdown would hide the exit code.
+        discard_stdout()
+        wrapped: SartorError = WriteError(reason, subject=subject, remedy="Free some space or write elsewhere")
+    elif error.errno in _UNREACHABLE:
+        wrapped = OutputError(reason, subject=subject, remedy="Check the path and its permissions")
+    else:
+        _fail_internally(error)
+    _fail(str(wrapped), wrapped.exit_code)
+
+
+def _fail_internally(error: Exception) -> NoReturn:
+    remedy = "Please report it with SARTOR_DEBUG=1 output"
+    _fail(f"internal error: {type(error).__name__}: {error}. {remedy}", INTERNAL_ERROR)
