@@ -25,7 +25,8 @@ class Style:
     level: int = 1
 
 
-_style: ContextVar[Style] = ContextVar("sartor_console_style", default=Style())
+_DEFAULT = Style()
+_style: ContextVar[Style] = ContextVar("sartor_console_style", default=_DEFAULT)
 
 
 @contextmanager
