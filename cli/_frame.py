@@ -6,6 +6,7 @@ import errno
 import os
 import sys
 import traceback
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import wraps
@@ -40,7 +41,8 @@ def command(name: str) -> Callable[[Callable[Parameters, None]], Callable[Parame
         @wraps(function)
         def framed(*args: Parameters.args, **kwargs: Parameters.kwargs) -> None:
             quiet, verbose = bool(kwargs.get("quiet")), bool(kwargs.get("verbose"))
-            with console.speaking_as(f"sartor {name}", quiet=quiet, verbose=verbose), exit_codes(), raise_on_stop():
+            named = console.speaking_as(f"sartor {name}", quiet=quiet, verbose=verbose)
+            with named, exit_codes(), raise_on_stop(), plain_warnings():
                 function(*args, **kwargs)
                 flush_stdout()
 
@@ -69,6 +71,21 @@ def exit_codes() -> Iterator[None]:
         _fail_by_system(error)
     except Exception as error:
         _fail_internally(error)
+
+
+@contextmanager
+def plain_warnings() -> Iterator[None]:
+    """Show Python warnings of the block as our one-line warnings."""
+
+    def show(message: Warning | str, *_place: object, **_more: object) -> None:
+        console.warn(str(message))
+
+    before = warnings.showwarning
+    warnings.showwarning = show
+    try:
+        yield
+    finally:
+        warnings.showwarning = before
 
 
 def flush_stdout() -> None:

@@ -10,9 +10,20 @@ from sartor.cli._options import Json
 def doctor(json: Json = False) -> None:
     """Check this installation: versions, devices, caches, compiler and kernels.
 
-    Exits with 1 when something that sartor needs is broken.
+    Exits with 1 when something that a command needs is broken.
 
     Example:
         sartor doctor
         sartor doctor --json > health.json
     """
+    from json import dumps
+
+    from sartor.share.console import note
+    from sartor.share.doctor import diagnose, require_healthy, table
+
+    diagnosis = diagnose()
+    if json:
+        print(dumps(diagnosis.as_json(), indent=2))
+    else:
+        note(table(diagnosis))
+    require_healthy(diagnosis)
