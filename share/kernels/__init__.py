@@ -1,0 +1,1 @@
+"""Scalar mathematics that generated CPU kernels inline."""

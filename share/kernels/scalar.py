@@ -1,0 +1,181 @@
+"""Floating-point scalars that write LLVM instructions while Python computes with them.
+
+Every instruction carries the flag `contract` and no other. numba adds a kernel's own fast-math flags only to
+instructions without any, so `reassoc` in the kernel can't cancel a range reduction that was written here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, cast
+
+import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
+
+FLAGS = ("contract",)
+WORD = ir.IntType(32)
+_ELEMENT: dict[str, Any] = {"f32": types.float32, "f64": types.float64}
+
+
+@dataclass(frozen=True)
+class Word:
+    """A 32-bit integer in a register."""
+
+    builder: Any
+    value: Any
+
+    def __add__(self, other: Word | int) -> Word:
+        return Word(self.builder, self.builder.add(self.value, self._operand(other)))
+
+    def __sub__(self, other: Word | int) -> Word:
+        return Word(self.builder, self.builder.sub(self.value, self._operand(other)))
+
+    def __and__(self, other: Word | int) -> Word:
+        return Word(self.builder, self.builder.and_(self.value, self._operand(other)))
+
+    def __lshift__(self, other: int) -> Word:
+        return Word(self.builder, self.builder.shl(self.value, self._operand(other)))
+
+    def __rshift__(self, other: int) -> Word:
+        return Word(self.builder, self.builder.ashr(self.value, self._operand(other)))
+
+    def reinterpret(self) -> Scalar:
+        """Read the bits as a float32."""
+        return Scalar(self.builder, self.builder.bitcast(self.value, ir.FloatType()))
+
+    def convert(self) -> Scalar:
+        """Convert the integer to float32."""
+        return Scalar(self.builder, self.builder.sitofp(self.value, ir.FloatType()))
+
+    def _operand(self, other: Word | int) -> Any:
+        return other.value if isinstance(other, Word) else ir.Constant(WORD, other)
+
+
+@dataclass(frozen=True)
+class Condition:
+    """The answer to a comparison."""
+
+    builder: Any
+    value: Any
+
+    def select(self, yes: Scalar, no: Scalar | float) -> Scalar:
+        """Take `yes` where the condition holds, otherwise `no`, without a branch."""
+        return Scalar(self.builder, self.builder.select(self.value, yes.value, yes.operand(no)))
+
+
+@dataclass(frozen=True)
+class Scalar:
+    """A float32 or float64 in a register; comparisons with NaN are false."""
+
+    builder: Any
+    value: Any
+
+    def __add__(self, other: Scalar | float) -> Scalar:
+        return self._binary(self.builder.fadd, other)
+
+    def __sub__(self, other: Scalar | float) -> Scalar:
+        return self._binary(self.builder.fsub, other)
+
+    def __mul__(self, other: Scalar | float) -> Scalar:
+        return self._binary(self.builder.fmul, other)
+
+    def __truediv__(self, other: Scalar | float) -> Scalar:
+        return self._binary(self.builder.fdiv, other)
+
+    def __neg__(self) -> Scalar:
+        return Scalar(self.builder, self.builder.fneg(self.value, flags=FLAGS))
+
+    def __abs__(self) -> Scalar:
+        return self.call("llvm.fabs")
+
+    def __lt__(self, other: Scalar | float) -> Condition:
+        return self._compare("<", other)
+
+    def __gt__(self, other: Scalar | float) -> Condition:
+        return self._compare(">", other)
+
+    def equals(self, other: Scalar | float) -> Condition:
+        """Compare for equality."""
+        return self._compare("==", other)
+
+    def at_most(self, bound: float) -> Scalar:
+        """Cut to an upper bound; NaN stays NaN."""
+        return (self > bound).select(self.constant(bound), self)
+
+    def at_least(self, bound: float) -> Scalar:
+        """Cut to a lower bound; NaN stays NaN."""
+        return (self < bound).select(self.constant(bound), self)
+
+    def reinterpret(self) -> Word:
+        """Read the bits of a float32 as an integer."""
+        return Word(self.builder, self.builder.bitcast(self.value, WORD))
+
+    def constant(self, value: float) -> Scalar:
+        """Make a constant of the same type."""
+        return Scalar(self.builder, self.operand(value))
+
+    def call(self, name: str, *others: Scalar) -> Scalar:
+        """Call an LLVM intrinsic on scalars of one type."""
+        function = self.builder.module.declare_intrinsic(
+            name, [self.value.type], ir.FunctionType(self.value.type, [self.value.type] * (1 + len(others)))
+        )
+        arguments = [self.value, *(other.value for other in others)]
+        return Scalar(self.builder, self.builder.call(function, arguments, fastmath=FLAGS))
+
+    def library(self, name: str) -> Scalar:
+        """Call a function of the C mathematics library; such a call is not vectorised."""
+        element = self.value.type
+        module = self.builder.module
+        function = module.globals.get(name) or ir.Function(module, ir.FunctionType(element, [element]), name)
+        return Scalar(self.builder, self.builder.call(function, [self.value], fastmath=FLAGS))
+
+    def operand(self, other: Scalar | float) -> Any:
+        """Give the LLVM value of an operand; a number takes this scalar's type."""
+        if isinstance(other, Scalar):
+            return other.value
+        single = isinstance(self.value.type, ir.FloatType)
+        return ir.Constant(self.value.type, float(np.float32(other)) if single else float(other))
+
+    def _binary(self, instruction: Callable[..., Any], other: Scalar | float) -> Scalar:
+        return Scalar(self.builder, instruction(self.value, self.operand(other), flags=FLAGS))
+
+    def _compare(self, operator: str, other: Scalar | float) -> Condition:
+        answer = self.builder.fcmp_ordered(operator, self.value, self.operand(other), flags=FLAGS)
+        return Condition(self.builder, answer)
+
+
+def polynomial(x: Scalar, coefficients: tuple[float, ...]) -> Scalar:
+    """Evaluate a polynomial by Horner's rule, lowest coefficient first."""
+    result = x.constant(coefficients[-1])
+    for coefficient in coefficients[-2::-1]:
+        result = result * x + coefficient
+    return result
+
+
+def unary(element: str, body: Callable[[Scalar], Scalar]) -> Callable[[float], float]:
+    """Make a numba function of one `f32` or `f64` from the instructions that `body` writes."""
+    kind = _ELEMENT[element]
+
+    def generate(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        return body(Scalar(builder, arguments[0])).value
+
+    def function(typingctx: Any, x: Any) -> Any:
+        return kind(kind), generate
+
+    return cast("Callable[[float], float]", intrinsic(function))
+
+
+def binary(element: str, body: Callable[[Scalar, Scalar], Scalar]) -> Callable[[float, float], float]:
+    """Make a numba function of two `f32` or `f64` from the instructions that `body` writes."""
+    kind = _ELEMENT[element]
+
+    def generate(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        return body(Scalar(builder, arguments[0]), Scalar(builder, arguments[1])).value
+
+    def function(typingctx: Any, x: Any, y: Any) -> Any:
+        return kind(kind, kind), generate
+
+    return cast("Callable[[float, float], float]", intrinsic(function))
