@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import shlex
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -163,22 +164,28 @@ def _writable(folder: Path) -> bool:
 
 
 def compiler_finding() -> Finding:
-    """Report the C compiler that builds the kernel library."""
-    name = next((name for name in (os.environ.get("CC"), "cc", "gcc", "clang") if name and shutil.which(name)), None)
+    """Report the C compiler that builds the kernel library: `$CC`, cc, gcc or clang."""
+    wanted = (shlex.split(os.environ.get("CC", ""))[:1] or [""])[0]
+    name = next((name for name in (wanted, "cc", "gcc", "clang") if name and shutil.which(name)), None)
     if name is None:
-        advice = "Install one; without it kernels run through a slower door"
-        return Finding("compiler", "cc", "no C compiler", "warning", advice)
-    answer = subprocess.run([name, "--version"], capture_output=True, text=True, timeout=_COMPILER_SECONDS)
-    if answer.returncode:
-        return Finding("compiler", name, "does not run", "warning", (answer.stderr.splitlines() or [""])[0])
-    return Finding("compiler", name, answer.stdout.splitlines()[0])
+        return Finding("compiler", "cc", "no C compiler", "warning", "Install one; kernels start faster with it")
+    try:
+        answer = subprocess.run(
+            [name, "--version"], capture_output=True, text=True, timeout=_COMPILER_SECONDS, check=True
+        )
+    except (OSError, subprocess.SubprocessError) as error:
+        return Finding("compiler", name, f"does not run: {error}", "warning", "Set CC to a C compiler that works")
+    return Finding("compiler", name, (answer.stdout.splitlines() or [name])[0])
 
 
 def library_finding() -> Finding:
     """Report the custom-op library that brings kernels into onnxruntime sessions."""
-    from sartor.share.runtime.library import library_status
+    from sartor.share.runtime.library import library_path, library_status
 
-    return Finding("runtime", "onnxruntime library", library_status())
+    # Sessions fall back to segments without it: slower, never broken.
+    state: State = "warning" if library_path() is None else "ok"
+    advice = "Install a C compiler" if state == "warning" else ""
+    return Finding("runtime", "onnxruntime library", library_status(), state, advice)
 
 
 def triton_finding() -> Finding:
