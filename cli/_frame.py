@@ -63,7 +63,7 @@ def exit_codes() -> Iterator[None]:
     except KeyboardInterrupt:
         _fail("interrupted", 130)
     except BrokenPipeError:
-        discard_stdout()
+        settle_stdout()
         raise SystemExit(BROKEN_PIPE) from None
     except MemoryError:
         _fail("out of memory. Use a machine with more memory or a smaller model", INTERNAL_ERROR)
@@ -95,16 +95,20 @@ def flush_stdout() -> None:
         sys.stdout.flush()
 
 
-def discard_stdout() -> None:
-    """Point stdout at the null device, so that the interpreter's last flush can't fail again."""
-    null = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(null, sys.stdout.fileno())
-    os.close(null)
+def settle_stdout() -> None:
+    """Flush stdout, or point it at the null device when it takes no more: the interpreter's last flush must not fail."""
+    try:
+        flush_stdout()
+    except OSError:
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, sys.stdout.fileno())
+        os.close(null)
 
 
 def _fail(message: str, code: int) -> NoReturn:
     if os.environ.get("SARTOR_DEBUG") == "1":
         traceback.print_exc()
+    settle_stdout()
     console.error(message)
     raise SystemExit(code)
 
@@ -113,8 +117,6 @@ def _fail_by_system(error: OSError) -> NoReturn:
     reason = (error.strerror or str(error)).lower()
     subject = str(error.filename) if error.filename else "output"
     if error.errno in _FULL:
-        # What stdout still holds can't be written either; a second failure at shutdown would hide the exit code.
-        discard_stdout()
         wrapped: SartorError = WriteError(reason, subject=subject, remedy="Free some space or write elsewhere")
     elif error.errno in _UNREACHABLE:
         wrapped = OutputError(reason, subject=subject, remedy="Check the path and its permissions")

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from sartor import __version__
-from sartor.cli._frame import BROKEN_PIPE, discard_stdout, exit_codes, flush_stdout
+from sartor.cli._frame import BROKEN_PIPE, exit_codes, flush_stdout, settle_stdout
 from sartor.share import console
 from sartor.share.errors import UsageError
 
@@ -90,6 +90,6 @@ def _usage_error(error: typer.TyperException, named: str | None) -> UsageError:
 def _exit_code(stop: SystemExit) -> int:
     # typer answers a closed pipe below `--help` with a plain 1.
     if isinstance(stop.__context__, BrokenPipeError):
-        discard_stdout()
+        settle_stdout()
         return BROKEN_PIPE
     return stop.code if isinstance(stop.code, int) else 1

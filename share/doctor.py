@@ -168,7 +168,7 @@ def compiler_finding() -> Finding:
     wanted = (shlex.split(os.environ.get("CC", ""))[:1] or [""])[0]
     name = next((name for name in (wanted, "cc", "gcc", "clang") if name and shutil.which(name)), None)
     if name is None:
-        return Finding("compiler", "cc", "no C compiler", "warning", "Install one; kernels start faster with it")
+        return Finding("compiler", "cc", "no C compiler", "warning", "Install one; without it every kernel call costs more")
     try:
         answer = subprocess.run(
             [name, "--version"], capture_output=True, text=True, timeout=_COMPILER_SECONDS, check=True
@@ -184,7 +184,7 @@ def library_finding() -> Finding:
 
     # Sessions fall back to segments without it: slower, never broken.
     state: State = "warning" if library_path() is None else "ok"
-    advice = "Install a C compiler" if state == "warning" else ""
+    advice = "Make a C compiler work; without it every kernel call costs more" if state == "warning" else ""
     return Finding("runtime", "onnxruntime library", library_status(), state, advice)
 
 
