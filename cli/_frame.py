@@ -96,7 +96,7 @@ def flush_stdout() -> None:
 
 
 def settle_stdout() -> None:
-    """Flush stdout, or point it at the null device when it takes no more: the interpreter's last flush must not fail."""
+    """Flush stdout, or point it at the null device when it takes no more, so that the flush at exit can't fail."""
     try:
         flush_stdout()
     except OSError:
