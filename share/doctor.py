@@ -9,7 +9,7 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from importlib import metadata
+from importlib import import_module, metadata
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,6 +19,9 @@ from sartor.share.mounts import Mount, mount_of, parse_mounts
 
 SCHEMA = 1
 _COMPILER_SECONDS = 20
+
+NEEDED = ("h5py", "numba", "onnx", "onnx_ir", "onnxruntime", "safetensors")
+"""Modules without which models can't be read or run; importing torch as well would take seconds."""
 
 State = Literal["ok", "warning", "broken"]
 
@@ -70,6 +73,7 @@ def diagnose() -> Diagnosis:
     caches = tuple(inspect_cache(name, path) for name, path in cache_folders().items())
     findings = (
         *version_findings(),
+        *import_findings(NEEDED),
         *device_findings(found),
         *(cache_finding(cache) for cache in caches),
         compiler_finding(),
@@ -102,6 +106,18 @@ def dependency_finding(name: str, accepted: str) -> Finding:
     if SpecifierSet(accepted).contains(version, prereleases=True):
         return Finding("versions", name, version)
     return Finding("versions", name, version, "warning", f"Tested with {accepted} only")
+
+
+def import_findings(modules: tuple[str, ...]) -> Iterator[Finding]:
+    """Report each module that is installed and yet can't be imported."""
+    for module in modules:
+        try:
+            import_module(module)
+        except Exception as error:
+            # Compiled code that does not fit the system raises whatever it likes.
+            yield Finding(
+                "versions", f"import {module}", f"{type(error).__name__}: {error}", "broken", "Install it anew"
+            )
 
 
 def device_findings(found: Devices) -> Iterator[Finding]:
@@ -168,7 +184,9 @@ def compiler_finding() -> Finding:
     wanted = (shlex.split(os.environ.get("CC", ""))[:1] or [""])[0]
     name = next((name for name in (wanted, "cc", "gcc", "clang") if name and shutil.which(name)), None)
     if name is None:
-        return Finding("compiler", "cc", "no C compiler", "warning", "Install one; without it every kernel call costs more")
+        return Finding(
+            "compiler", "cc", "no C compiler", "warning", "Install one; without it every kernel call costs more"
+        )
     try:
         answer = subprocess.run(
             [name, "--version"], capture_output=True, text=True, timeout=_COMPILER_SECONDS, check=True
@@ -180,8 +198,10 @@ def compiler_finding() -> Finding:
 
 def library_finding() -> Finding:
     """Report the custom-op library that brings kernels into onnxruntime sessions."""
-    from sartor.share.runtime.library import library_path, library_status
-
+    try:
+        from sartor.share.runtime.library import library_path, library_status
+    except ImportError as error:
+        return Finding("runtime", "onnxruntime library", f"does not import: {error}", "broken", "Install sartor anew")
     # Sessions fall back to segments without it: slower, never broken.
     state: State = "warning" if library_path() is None else "ok"
     advice = "Make a C compiler work; without it every kernel call costs more" if state == "warning" else ""
