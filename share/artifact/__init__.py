@@ -1,0 +1,29 @@
+"""Artifacts: reading is guarded, writing is atomic."""
+
+from __future__ import annotations
+
+from sartor.share.artifact.hdf5 import open_hdf5
+from sartor.share.artifact.intact import quickcheck, read_manifest
+from sartor.share.artifact.model import Model
+from sartor.share.artifact.read import read_model
+from sartor.share.artifact.safetensors_header import SafetensorsHeader, TensorEntry, read_safetensors_header
+from sartor.share.artifact.save import write_model
+from sartor.share.artifact.sniff import Kind, identify
+from sartor.share.artifact.write import atomic, check_target, write_bytes
+
+__all__ = [
+    "Kind",
+    "Model",
+    "SafetensorsHeader",
+    "TensorEntry",
+    "atomic",
+    "check_target",
+    "identify",
+    "open_hdf5",
+    "quickcheck",
+    "read_manifest",
+    "read_model",
+    "read_safetensors_header",
+    "write_bytes",
+    "write_model",
+]
