@@ -30,7 +30,7 @@ Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="Say more.")]
 NoHistory = Annotated[bool, typer.Option("--no-history", help="Do not append a history record to the output.")]
 Shapes = Annotated[
     list[str] | None,
-    typer.Option("--shape", metavar="NAME=SIZES", help="Sizes of a dynamic input, as ids=1,128; repeatable."),
+    typer.Option("--shape", metavar="NAME=SIZES", help="Sizes of an input (ids=1,128) or an axis (batch=4)."),
 ]
 
 

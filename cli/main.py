@@ -40,7 +40,9 @@ def build(names: Sequence[str]) -> typer.Typer:
     for name in names:
         function = load_command(name)
         text, example = split_example(getdoc(function) or "")
-        app.command(name, help=text, epilog=f"\b\n{example}")(function)
+        # typer would cut the first sentence at 45 characters.
+        summary = " ".join(text.split("\n\n")[0].split())
+        app.command(name, help=text, short_help=summary, epilog=f"\b\n{example}")(function)
     return app
 
 

@@ -167,7 +167,8 @@ def child_milliseconds(command: list[str]) -> float:
 
 def test_help_costs_little() -> None:
     command = [str(Path(sys.executable).with_name("sartor")), "--help"]
-    assert min(child_milliseconds(command) for _ in range(10)) < HELP_MILLISECONDS
+    # The least of many runs, because other processes slow a run down; it stops at the first one that is fast enough.
+    assert any(child_milliseconds(command) < HELP_MILLISECONDS for _ in range(30))
 
 
 @pytest.mark.parametrize("name", COMMANDS)
