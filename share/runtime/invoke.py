@@ -1,0 +1,121 @@
+"""Call kernels on numpy arrays, without onnxruntime."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor as Pool
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from sartor.share.runtime.kernel import PLAN_BYTES, PLAN_DIMS, PLAN_SCRATCH, PLAN_TASKS, Kernel
+
+Array = npt.NDArray[np.generic]
+
+_FUNCTION = ctypes.CFUNCTYPE(ctypes.c_int64, *[ctypes.c_void_p] * 4, ctypes.c_int64, ctypes.c_int64)
+_ALIGNMENT = 64
+_FORK_BYTES = 1 << 20
+"""Calls that move less run in the calling thread: waking another costs tens of microseconds from Python."""
+
+
+@dataclass(frozen=True)
+class Invocation:
+    """A kernel bound to its arrays; each of `ranges` is a function over part of the tasks."""
+
+    name: str
+    outputs: tuple[Array, ...]
+    ranges: tuple[Callable[[], int], ...]
+    keep: tuple[object, ...]
+
+
+def prepare(kernels: Sequence[Kernel], inputs: Sequence[Array | None], threads: int) -> Invocation:
+    """Bind the first kernel that fits to C-contiguous arrays, and make arrays for its outputs.
+
+    Raises onnxruntime's Fail where none fits, as a session with the library does.
+    """
+    dims = np.array([size for array in inputs if array is not None for size in array.shape] or [0], dtype=np.int64)
+    for kernel in kernels:
+        if not _same_ranks(kernel, inputs):
+            continue
+        plan = np.zeros(PLAN_DIMS + sum(type_.rank for type_ in kernel.outputs), dtype=np.int64)
+        if _FUNCTION(kernel.address)(None, None, dims.ctypes.data, plan.ctypes.data, -1, -1) == 0:
+            return _bind(kernel, inputs, dims, [int(number) for number in plan], threads)
+    raise _failure(kernels[0].name, "no kernel fits these sizes")
+
+
+def invoke(invocation: Invocation, pool: Pool | None) -> None:
+    """Run a bound kernel; raises onnxruntime's Fail if it gives up."""
+    first, *others = invocation.ranges or (_nothing,)
+    futures = [pool.submit(run) for run in others] if pool is not None else []
+    failed = first()
+    # Wait for all of them before anything is raised: they write to the arrays.
+    results = [future.result() for future in futures]
+    if failed or any(results):
+        raise _failure(invocation.name, "the kernel gave up in the middle of its work")
+
+
+def _nothing() -> int:
+    """Do the work of a call without tasks."""
+    return 0
+
+
+def _failure(name: str, reason: str) -> Exception:
+    """Return the error that the custom-op library reports too."""
+    from onnxruntime.capi.onnxruntime_pybind11_state import Fail
+
+    error: Exception = Fail(f"sartor: {name}: {reason}")
+    return error
+
+
+def _same_ranks(kernel: Kernel, inputs: Sequence[Array | None]) -> bool:
+    """Tell whether the kernel takes tensors of these ranks and element types."""
+    for type_, array in zip(kernel.inputs, inputs, strict=True):
+        if type_ is None or array is None:
+            if (type_ is None) != (array is None):
+                return False
+        elif type_.rank != array.ndim or type_.dtype.numpy() != array.dtype:
+            return False
+    return True
+
+
+def _bind(
+    kernel: Kernel, inputs: Sequence[Array | None], dims: npt.NDArray[np.int64], plan: list[int], threads: int
+) -> Invocation:
+    """Make the output arrays and the functions that run parts of the tasks."""
+    outputs = _outputs(kernel, plan[PLAN_DIMS:])
+    pointers = _pointers(inputs), _pointers(outputs)
+    tasks = plan[PLAN_TASKS]
+    parts = min(threads, tasks) if plan[PLAN_BYTES] > _FORK_BYTES else min(1, tasks)
+    bounds = [tasks * part // max(parts, 1) for part in range(parts + 1)]
+    scratches = [_aligned(plan[PLAN_SCRATCH]) for _ in range(parts)]
+    function = _FUNCTION(kernel.address)
+
+    def part(index: int) -> Callable[[], int]:
+        scratch, begin, end = scratches[index].ctypes.data, bounds[index], bounds[index + 1]
+        return lambda: int(function(*pointers, dims.ctypes.data, scratch, begin, end))
+
+    return Invocation(kernel.name, outputs, tuple(map(part, range(parts))), (inputs, dims, scratches))
+
+
+def _outputs(kernel: Kernel, sizes: list[int]) -> tuple[Array, ...]:
+    """Return new arrays of the planned sizes."""
+    arrays: list[Array] = []
+    for type_ in kernel.outputs:
+        shape, sizes = sizes[: type_.rank], sizes[type_.rank :]
+        arrays.append(np.empty(shape, dtype=type_.dtype.numpy()))
+    return tuple(arrays)
+
+
+def _pointers(arrays: Sequence[Array | None]) -> ctypes.Array[ctypes.c_void_p]:
+    """Return the addresses of arrays, null where one is absent."""
+    addresses = [None if array is None else array.ctypes.data for array in arrays]
+    return (ctypes.c_void_p * max(len(addresses), 1))(*addresses)
+
+
+def _aligned(size: int) -> npt.NDArray[np.uint8]:
+    """Return uninitialised memory at an address that kernels accept as scratch."""
+    block = np.empty(size + _ALIGNMENT, dtype=np.uint8)
+    skip = -block.ctypes.data % _ALIGNMENT
+    return block[skip : skip + size]

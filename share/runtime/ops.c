@@ -1,0 +1,459 @@
+/* Custom operators of onnxruntime that run kernels given as function pointers.
+
+   The binary interface of onnxruntime is append-only, so it is declared here by position and no header is needed:
+   `OrtApiBase.GetApi(24)` returns a table of functions (null before onnxruntime 1.24), of which we use those of
+   `struct ort`, and `OrtCustomOp` is a struct of callbacks whose fields never move. Those after `KernelComputeV2` stay null.
+
+   Life of a registration: `sartor_new`, `sartor_add_op` and `sartor_add_variant` for each kernel, then `sartor_use` and,
+   in the same thread, the `RegisterCustomOps` call of one session. The caller holds one reference and each kernel
+   instance of the session another; the last to go frees everything.
+
+   A kernel, its plan query and its tasks are described in kernel.py. */
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define API_VERSION 24    /* the first with a shape accessor that doesn't allocate */
+#define OP_VERSION 16     /* the first with CreateKernelV2 and KernelComputeV2 */
+#define INLINE_BYTES (128 << 10) /* calls that move less run in the calling thread */
+#define CHUNK_BYTES (64 << 10)   /* least traffic of one chunk handed to the pool */
+#define CHUNKS_A_THREAD 8        /* more chunks than threads, so that slow ones even out */
+#define ALIGNMENT 64
+
+typedef struct OrtStatus OrtStatus;
+typedef struct OrtValue OrtValue;
+typedef struct OrtKernelContext OrtKernelContext;
+typedef struct OrtKernelInfo OrtKernelInfo;
+typedef struct OrtSessionOptions OrtSessionOptions;
+typedef struct OrtCustomOpDomain OrtCustomOpDomain;
+typedef struct OrtCustomOp OrtCustomOp;
+typedef void (*any_fn)(void);
+typedef OrtStatus *(*create_status_fn)(int code, const char *message);
+enum { ORT_FAIL = 1 };
+enum { REQUIRED = 0, OPTIONAL = 1 };
+enum { PLAN_TASKS, PLAN_SCRATCH, PLAN_BYTES, PLAN_DIMS };
+
+typedef struct {
+    const any_fn *(*GetApi)(uint32_t version);
+    const char *(*GetVersionString)(void);
+} OrtApiBase;
+
+struct OrtCustomOp {
+    uint32_t version;
+    void *(*CreateKernel)(const OrtCustomOp *, const void *, const OrtKernelInfo *);
+    const char *(*GetName)(const OrtCustomOp *);
+    const char *(*GetExecutionProviderType)(const OrtCustomOp *);
+    int (*GetInputType)(const OrtCustomOp *, size_t);
+    size_t (*GetInputTypeCount)(const OrtCustomOp *);
+    int (*GetOutputType)(const OrtCustomOp *, size_t);
+    size_t (*GetOutputTypeCount)(const OrtCustomOp *);
+    void (*KernelCompute)(void *, OrtKernelContext *);
+    void (*KernelDestroy)(void *);
+    int (*GetInputCharacteristic)(const OrtCustomOp *, size_t);
+    int (*GetOutputCharacteristic)(const OrtCustomOp *, size_t);
+    int (*GetInputMemoryType)(const OrtCustomOp *, size_t);
+    int (*GetVariadicInputMinArity)(const OrtCustomOp *);
+    int (*GetVariadicInputHomogeneity)(const OrtCustomOp *);
+    int (*GetVariadicOutputMinArity)(const OrtCustomOp *);
+    int (*GetVariadicOutputHomogeneity)(const OrtCustomOp *);
+    OrtStatus *(*CreateKernelV2)(const OrtCustomOp *, const void *, const OrtKernelInfo *, void **);
+    OrtStatus *(*KernelComputeV2)(void *, OrtKernelContext *);
+    any_fn later[7];
+};
+
+struct ort {
+    create_status_fn create_status;
+    OrtStatus *(*create_domain)(const char *name, OrtCustomOpDomain **out);
+    OrtStatus *(*add_op)(OrtCustomOpDomain *, const OrtCustomOp *);
+    OrtStatus *(*add_domain)(OrtSessionOptions *, OrtCustomOpDomain *);
+    void (*release_domain)(OrtCustomOpDomain *);
+    OrtStatus *(*data)(OrtValue *, void **out);
+    OrtStatus *(*shape)(const OrtValue *, int *type, const int64_t **dims, size_t *rank);
+    OrtStatus *(*input)(const OrtKernelContext *, size_t, const OrtValue **out);
+    OrtStatus *(*output)(OrtKernelContext *, size_t, const int64_t *dims, size_t rank, OrtValue **out);
+    OrtStatus *(*parallel_for)(const OrtKernelContext *, void (*)(void *, size_t), size_t total, size_t batches, void *);
+};
+
+typedef int64_t (*kernel_fn)(
+    void **inputs, void **outputs, const int64_t *dims, char *scratch, int64_t begin, int64_t end);
+
+struct variant {
+    struct variant *next;
+    kernel_fn run;
+    int32_t ranks[]; /* inputs, then outputs; -1 where absent */
+};
+
+struct domain {
+    struct domain *next;
+    OrtCustomOpDomain *handle;
+    char name[];
+};
+
+struct op {
+    OrtCustomOp callbacks; /* first, so that onnxruntime's pointer is ours */
+    struct op *next;
+    struct registration *registration;
+    struct domain *domain;
+    struct variant *variants;
+    char *name;
+    int32_t *types; /* inputs, then outputs */
+    uint8_t *optional;
+    size_t inputs, outputs;
+    size_t most_input_dims, most_output_dims;
+};
+
+struct registration {
+    struct ort ort;
+    atomic_long references;
+    int64_t threads;
+    struct op *ops;
+    struct domain *domains;
+};
+
+struct call {
+    kernel_fn run;
+    void **inputs, **outputs;
+    const int64_t *dims;
+    int64_t tasks, chunk;
+    size_t scratch;
+    atomic_int failed;
+};
+
+struct buffer {
+    size_t size;
+    char *data;
+};
+
+static atomic_long live;
+static _Thread_local struct registration *pending;
+static pthread_key_t buffer_key;
+
+/* Scratch memory: one growing buffer a thread. */
+
+static void free_buffer(void *value) {
+    struct buffer *buffer = value;
+    free(buffer->data);
+    free(buffer);
+}
+
+__attribute__((constructor)) static void create_buffer_key(void) {
+    if (pthread_key_create(&buffer_key, free_buffer) != 0) abort();
+}
+
+static struct buffer *thread_buffer(void) {
+    struct buffer *buffer = pthread_getspecific(buffer_key);
+    if (buffer != NULL) return buffer;
+    buffer = calloc(1, sizeof *buffer);
+    if (buffer != NULL && pthread_setspecific(buffer_key, buffer) != 0) {
+        free(buffer);
+        return NULL;
+    }
+    return buffer;
+}
+
+static char *thread_scratch(size_t size) {
+    struct buffer *buffer = thread_buffer();
+    if (buffer == NULL || size <= buffer->size) return buffer == NULL ? NULL : buffer->data;
+    free(buffer->data);
+    buffer->size = 0;
+    size_t rounded = (size + 4095) & ~(size_t)4095;
+    if (posix_memalign((void **)&buffer->data, ALIGNMENT, rounded) != 0) return buffer->data = NULL;
+    buffer->size = rounded;
+    return buffer->data;
+}
+
+/* One call. */
+
+static OrtStatus *failure(const struct op *op, const char *reason) {
+    char message[256];
+    snprintf(message, sizeof message, "sartor: %s: %s", op->name, reason);
+    return op->registration->ort.create_status(ORT_FAIL, message);
+}
+
+static void run_range(struct call *call, int64_t begin, int64_t end) {
+    char *scratch = call->scratch == 0 ? NULL : thread_scratch(call->scratch);
+    int fits = scratch != NULL || call->scratch == 0;
+    if (!fits || call->run(call->inputs, call->outputs, call->dims, scratch, begin, end) != 0)
+        atomic_store_explicit(&call->failed, 1, memory_order_relaxed);
+}
+
+static void run_chunk(void *usr, size_t index) {
+    struct call *call = usr;
+    int64_t begin = (int64_t)index * call->chunk;
+    int64_t left = call->tasks - begin;
+    run_range(call, begin, begin + (left < call->chunk ? left : call->chunk));
+}
+
+static int64_t chunk_size(int64_t tasks, int64_t bytes, int64_t threads) {
+    int64_t task_bytes = bytes / tasks + 1;
+    int64_t by_traffic = (CHUNK_BYTES + task_bytes - 1) / task_bytes;
+    int64_t by_threads = tasks / (CHUNKS_A_THREAD * threads);
+    return by_traffic > by_threads ? by_traffic : by_threads;
+}
+
+static OrtStatus *run_tasks(const struct op *op, OrtKernelContext *context, struct call *call, int64_t bytes) {
+    const struct registration *registration = op->registration;
+    OrtStatus *status = NULL;
+    if (registration->threads > 1 && bytes > INLINE_BYTES && call->tasks > 1) {
+        call->chunk = chunk_size(call->tasks, bytes, registration->threads);
+        size_t chunks = (size_t)((call->tasks + call->chunk - 1) / call->chunk);
+        status = registration->ort.parallel_for(context, run_chunk, chunks, 0, call);
+    } else if (call->tasks > 0) {
+        run_range(call, 0, call->tasks);
+    }
+    if (status == NULL && call->failed) return failure(op, "the kernel gave up in the middle of its work");
+    return status;
+}
+
+static OrtStatus *read_inputs(
+    const struct op *op, OrtKernelContext *context, void **data, const int64_t **shapes, int32_t *ranks) {
+    const struct ort *ort = &op->registration->ort;
+    for (size_t i = 0; i < op->inputs; i++) {
+        const OrtValue *value = NULL;
+        OrtStatus *status = ort->input(context, i, &value);
+        if (status != NULL) return status;
+        data[i] = NULL;
+        ranks[i] = -1;
+        if (value == NULL) continue;
+        int type;
+        size_t rank;
+        if ((status = ort->shape(value, &type, &shapes[i], &rank)) != NULL) return status;
+        if ((status = ort->data((OrtValue *)value, &data[i])) != NULL) return status;
+        ranks[i] = (int32_t)rank;
+    }
+    return NULL;
+}
+
+static int same_ranks(const struct op *op, const struct variant *variant, const int32_t *ranks) {
+    for (size_t i = 0; i < op->inputs; i++)
+        if (variant->ranks[i] != ranks[i]) return 0;
+    return 1;
+}
+
+static void join_shapes(const struct op *op, const int64_t **shapes, const int32_t *ranks, int64_t *dims) {
+    for (size_t i = 0; i < op->inputs; i++)
+        for (int32_t axis = 0; axis < ranks[i]; axis++) *dims++ = shapes[i][axis];
+}
+
+/* Find the first kernel that accepts these sizes and its plan; null where there is none. */
+static const struct variant *choose(
+    const struct op *op, const int64_t **shapes, const int32_t *ranks, int64_t *dims, int64_t *plan) {
+    int joined = 0;
+    for (const struct variant *variant = op->variants; variant != NULL; variant = variant->next) {
+        if (!same_ranks(op, variant, ranks)) continue;
+        if (!joined) join_shapes(op, shapes, ranks, dims);
+        joined = 1;
+        if (variant->run(NULL, NULL, dims, (char *)plan, -1, -1) == 0) return variant;
+    }
+    return NULL;
+}
+
+static OrtStatus *make_outputs(
+    const struct op *op, const struct variant *variant, OrtKernelContext *context, const int64_t *sizes, void **data) {
+    const struct ort *ort = &op->registration->ort;
+    for (size_t i = 0; i < op->outputs; i++) {
+        size_t rank = (size_t)variant->ranks[op->inputs + i];
+        OrtValue *value = NULL;
+        OrtStatus *status = ort->output(context, i, sizes, rank, &value);
+        if (status != NULL) return status;
+        if (value == NULL) return failure(op, "an output is missing");
+        if ((status = ort->data(value, &data[i])) != NULL) return status;
+        sizes += rank;
+    }
+    return NULL;
+}
+
+static OrtStatus *compute(void *kernel, OrtKernelContext *context) {
+    const struct op *op = kernel;
+    void *inputs[op->inputs + 1], *outputs[op->outputs + 1];
+    const int64_t *shapes[op->inputs + 1];
+    int32_t ranks[op->inputs + 1];
+    int64_t dims[op->most_input_dims + 1], plan[PLAN_DIMS + op->most_output_dims];
+    OrtStatus *status = read_inputs(op, context, inputs, shapes, ranks);
+    if (status != NULL) return status;
+    const struct variant *variant = choose(op, shapes, ranks, dims, plan);
+    if (variant == NULL) return failure(op, "no kernel fits these sizes");
+    if ((status = make_outputs(op, variant, context, plan + PLAN_DIMS, outputs)) != NULL) return status;
+    struct call call = {
+        .run = variant->run, .inputs = inputs, .outputs = outputs, .dims = dims, .tasks = plan[PLAN_TASKS],
+        .scratch = (size_t)plan[PLAN_SCRATCH]};
+    return run_tasks(op, context, &call, plan[PLAN_BYTES]);
+}
+
+/* What onnxruntime asks about an operator. */
+
+#define OP(base) ((const struct op *)(base))
+static const char *op_name(const OrtCustomOp *base) { return OP(base)->name; }
+static const char *op_provider(const OrtCustomOp *base) { return (void)base, NULL; }
+static size_t op_inputs(const OrtCustomOp *base) { return OP(base)->inputs; }
+static size_t op_outputs(const OrtCustomOp *base) { return OP(base)->outputs; }
+static int op_input_type(const OrtCustomOp *base, size_t i) { return OP(base)->types[i]; }
+static int op_output_type(const OrtCustomOp *base, size_t i) { return OP(base)->types[OP(base)->inputs + i]; }
+static int op_input_kind(const OrtCustomOp *base, size_t i) { return OP(base)->optional[i] ? OPTIONAL : REQUIRED; }
+static int op_output_kind(const OrtCustomOp *base, size_t i) { return (void)base, (void)i, REQUIRED; }
+static int op_memory(const OrtCustomOp *base, size_t i) { return (void)base, (void)i, 0; }
+static int op_arity(const OrtCustomOp *base) { return (void)base, 0; }
+
+static OrtStatus *create_kernel(const OrtCustomOp *base, const void *api, const OrtKernelInfo *info, void **kernel) {
+    struct op *op = (struct op *)base;
+    (void)api, (void)info;
+    atomic_fetch_add(&op->registration->references, 1);
+    *kernel = op;
+    return NULL;
+}
+
+void sartor_release(struct registration *registration);
+static void destroy_kernel(void *kernel) { sartor_release(((struct op *)kernel)->registration); }
+
+static const OrtCustomOp CALLBACKS = {
+    .version = OP_VERSION, .GetName = op_name, .GetExecutionProviderType = op_provider, .GetInputType = op_input_type,
+    .GetInputTypeCount = op_inputs, .GetOutputType = op_output_type, .GetOutputTypeCount = op_outputs,
+    .KernelDestroy = destroy_kernel, .GetInputCharacteristic = op_input_kind, .GetOutputCharacteristic = op_output_kind,
+    .GetInputMemoryType = op_memory, .GetVariadicInputMinArity = op_arity, .GetVariadicInputHomogeneity = op_arity,
+    .GetVariadicOutputMinArity = op_arity, .GetVariadicOutputHomogeneity = op_arity, .CreateKernelV2 = create_kernel,
+    .KernelComputeV2 = compute};
+
+/* Registrations. */
+
+struct registration *sartor_new(int64_t threads) {
+    struct registration *registration = calloc(1, sizeof *registration);
+    if (registration == NULL) return NULL;
+    registration->threads = threads;
+    atomic_init(&registration->references, 1);
+    atomic_fetch_add(&live, 1);
+    return registration;
+}
+
+static void free_op(struct op *op) {
+    while (op->variants != NULL) {
+        struct variant *variant = op->variants;
+        op->variants = variant->next;
+        free(variant);
+    }
+    free(op->name);
+    free(op->types);
+    free(op->optional);
+    free(op);
+}
+
+void sartor_release(struct registration *registration) {
+    if (atomic_fetch_sub(&registration->references, 1) != 1) return;
+    while (registration->ops != NULL) {
+        struct op *op = registration->ops;
+        registration->ops = op->next;
+        free_op(op);
+    }
+    while (registration->domains != NULL) {
+        struct domain *domain = registration->domains;
+        registration->domains = domain->next;
+        if (domain->handle != NULL) registration->ort.release_domain(domain->handle);
+        free(domain);
+    }
+    free(registration);
+    atomic_fetch_sub(&live, 1);
+}
+
+/* The number of registrations that are not freed yet. */
+int64_t sartor_live(void) { return atomic_load(&live); }
+
+/* The number of references to one: that of the caller and one for each kernel instance in a session. */
+int64_t sartor_references(const struct registration *registration) { return atomic_load(&registration->references); }
+
+static struct domain *find_domain(struct registration *registration, const char *name) {
+    for (struct domain *domain = registration->domains; domain != NULL; domain = domain->next)
+        if (strcmp(domain->name, name) == 0) return domain;
+    struct domain *domain = calloc(1, sizeof *domain + strlen(name) + 1);
+    if (domain == NULL) return NULL;
+    strcpy(domain->name, name);
+    domain->next = registration->domains;
+    return registration->domains = domain;
+}
+
+static void *copy(const void *data, size_t size) {
+    void *result = malloc(size + 1); /* never zero, so that null means failure */
+    return result == NULL ? NULL : memcpy(result, data, size);
+}
+
+/* Add an operator; `types` are of the inputs, then of the outputs, `optional` of the inputs. Null when out of memory. */
+struct op *sartor_add_op(
+    struct registration *registration, const char *domain, const char *name, size_t inputs, size_t outputs,
+    const int32_t *types, const uint8_t *optional) {
+    struct op *op = calloc(1, sizeof *op);
+    if (op == NULL) return NULL;
+    *op = (struct op){
+        .callbacks = CALLBACKS, .registration = registration, .domain = find_domain(registration, domain),
+        .name = copy(name, strlen(name) + 1), .types = copy(types, (inputs + outputs) * sizeof *types),
+        .optional = copy(optional, inputs), .inputs = inputs, .outputs = outputs};
+    if (op->domain == NULL || op->name == NULL || op->types == NULL || op->optional == NULL) return free_op(op), NULL;
+    op->next = registration->ops;
+    return registration->ops = op;
+}
+
+static size_t sum_ranks(const int32_t *ranks, size_t count) {
+    size_t sum = 0;
+    for (size_t i = 0; i < count; i++) sum += ranks[i] > 0 ? (size_t)ranks[i] : 0;
+    return sum;
+}
+
+static size_t larger(size_t a, size_t b) { return a > b ? a : b; }
+
+/* Add a kernel, tried after those before it; `ranks` are of the inputs (-1 where absent), then of the outputs.
+   Returns 1 when out of memory. */
+int sartor_add_variant(struct op *op, kernel_fn run, const int32_t *ranks) {
+    size_t count = op->inputs + op->outputs;
+    struct variant *variant = calloc(1, sizeof *variant + count * sizeof *ranks);
+    if (variant == NULL) return 1;
+    variant->run = run;
+    memcpy(variant->ranks, ranks, count * sizeof *ranks);
+    op->most_input_dims = larger(op->most_input_dims, sum_ranks(ranks, op->inputs));
+    op->most_output_dims = larger(op->most_output_dims, sum_ranks(ranks + op->inputs, op->outputs));
+    struct variant **end = &op->variants;
+    while (*end != NULL) end = &(*end)->next;
+    *end = variant;
+    return 0;
+}
+
+/* Let the next RegisterCustomOps call of this thread register these operators. */
+void sartor_use(struct registration *registration) { pending = registration; }
+
+static struct ort read_api(const any_fn *api) {
+    return (struct ort){
+        .create_status = (create_status_fn)api[0],
+        .create_domain = (OrtStatus * (*)(const char *, OrtCustomOpDomain **)) api[26],
+        .add_op = (OrtStatus * (*)(OrtCustomOpDomain *, const OrtCustomOp *)) api[27],
+        .add_domain = (OrtStatus * (*)(OrtSessionOptions *, OrtCustomOpDomain *)) api[28],
+        .data = (OrtStatus * (*)(OrtValue *, void **)) api[51],
+        .input = (OrtStatus * (*)(const OrtKernelContext *, size_t, const OrtValue **)) api[90],
+        .output = (OrtStatus * (*)(OrtKernelContext *, size_t, const int64_t *, size_t, OrtValue **)) api[91],
+        .release_domain = (void (*)(OrtCustomOpDomain *))api[101],
+        .parallel_for =
+            (OrtStatus * (*)(const OrtKernelContext *, void (*)(void *, size_t), size_t, size_t, void *)) api[274],
+        .shape = (OrtStatus * (*)(const OrtValue *, int *, const int64_t **, size_t *)) api[414]};
+}
+
+static OrtStatus *create_domains(struct registration *registration) {
+    OrtStatus *status = NULL;
+    for (struct domain *domain = registration->domains; domain != NULL && status == NULL; domain = domain->next)
+        status = registration->ort.create_domain(domain->name, &domain->handle);
+    for (struct op *op = registration->ops; op != NULL && status == NULL; op = op->next)
+        status = registration->ort.add_op(op->domain->handle, &op->callbacks);
+    return status;
+}
+
+OrtStatus *RegisterCustomOps(OrtSessionOptions *options, const OrtApiBase *base) {
+    struct registration *registration = pending;
+    const any_fn *api = base->GetApi(API_VERSION);
+    pending = NULL;
+    create_status_fn fail = (create_status_fn)base->GetApi(1)[0];
+    if (api == NULL) return fail(ORT_FAIL, "sartor: onnxruntime is older than 1.24");
+    if (registration == NULL) return fail(ORT_FAIL, "sartor: nothing to register");
+    registration->ort = read_api(api);
+    OrtStatus *status = create_domains(registration);
+    for (struct domain *domain = registration->domains; domain != NULL && status == NULL; domain = domain->next)
+        status = registration->ort.add_domain(options, domain->handle);
+    return status;
+}

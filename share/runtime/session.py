@@ -1,0 +1,172 @@
+"""Open a model as a stock onnxruntime session in which our kernels run the functions that have some."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+import onnx_ir as ir
+
+from sartor.share.artifact import read_model
+from sartor.share.errors import InputRefusedError, UnavailableError, UsageError
+from sartor.share.runtime import library
+from sartor.share.runtime.kernel import Kernel
+from sartor.share.runtime.memory import model_of_bytes, serialized
+from sartor.share.runtime.operators import Registration, register_operators
+from sartor.share.runtime.segments import SegmentedSession, open_segments
+from sartor.share.runtime.select import select_kernels
+from sartor.share.threads import default_threads
+
+if TYPE_CHECKING:
+    import onnxruntime
+
+Source = str | os.PathLike[str] | bytes | ir.Model
+"""A path, `-` for standard input, the bytes of a model, or a model in memory."""
+
+OptionsHook = Callable[["onnxruntime.SessionOptions"], None]
+"""What a caller does to the options before the session is made: profiling, writing the optimised model."""
+
+_ATTRIBUTE = "_sartor_registration"
+
+
+@dataclass(frozen=True)
+class _Input:
+    """A model with the form in which onnxruntime takes it, and what to call it in a message."""
+
+    model: ir.Model
+    content: str | bytes
+    folder: Path | None
+    subject: str
+
+
+def load(
+    source: Source, device: str = "cpu", threads: int | None = None, *, session_options: OptionsHook | None = None
+) -> onnxruntime.InferenceSession:
+    """Return an onnxruntime session in which our kernels run the functions that have some.
+
+    Where the custom-op library is missing it is an object with the same interface (segments.py).
+    Raises InputRefusedError, UnavailableError, UsageError.
+    """
+    _check_device(device)
+    count = default_threads() if threads is None else threads
+    if count < 1:
+        raise UsageError("must be at least 1", subject=f"threads {count}")
+    opened = _open(source)
+    kernels = select_kernels(opened.model)
+    path = library.library_path() if kernels else None
+    if path is not None:
+        return _with_library(opened, path, kernels, count, session_options)
+    if kernels:
+        return _with_segments(opened, kernels, count, session_options)
+    return _stock(opened, stock_options(count, session_options))
+
+
+def kernels_of(session: onnxruntime.InferenceSession) -> tuple[Kernel, ...]:
+    """Return the kernels that a session runs."""
+    if isinstance(session, SegmentedSession):
+        return session.kernels
+    registration: Registration | None = getattr(session, _ATTRIBUTE, None)
+    return () if registration is None else registration.kernels
+
+
+def stock_options(threads: int, hook: OptionsHook | None = None) -> onnxruntime.SessionOptions:
+    """Return the options of all our sessions: every optimisation, one pool of this many threads."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    # What goes wrong is raised; the log would say it a second time.
+    options.log_severity_level = 4
+    if hook is not None:
+        hook(options)
+    return options
+
+
+def _check_device(device: str) -> None:
+    """Raise for a device that no session runs on."""
+    if device == "cuda":
+        raise UnavailableError("sessions run on the CPU only", subject="device cuda", remedy="Use --device cpu")
+    if device != "cpu":
+        raise UsageError("no such device", subject=f"device {device}", remedy="Use cpu")
+
+
+def _open(source: Source) -> _Input:
+    """Read a model's structure; the weights of a file stay in it."""
+    if isinstance(source, bytes):
+        return _Input(model_of_bytes(source), source, None, "model")
+    if isinstance(source, ir.Model):
+        return _in_memory(source, source.graph.name or "model")
+    read = read_model(source)
+    if read.path is None:
+        return _in_memory(read.ir, read.source)
+    return _Input(read.ir, str(read.path), None, read.source)
+
+
+def _in_memory(model: ir.Model, subject: str) -> _Input:
+    """Serialize a model for onnxruntime."""
+    content, folder = serialized(model)
+    return _Input(model, content, folder, subject)
+
+
+def _with_library(
+    opened: _Input, path: Path, kernels: tuple[Kernel, ...], threads: int, hook: OptionsHook | None
+) -> onnxruntime.InferenceSession:
+    """Open a session with the kernels registered, or without them if onnxruntime refuses them."""
+    options = stock_options(threads, hook)
+    try:
+        registration = register_operators(options, path, kernels, threads)
+        session = _create(opened, options)
+    except Exception as error:
+        warnings.warn(f"{opened.subject}: runs without kernels ({first_line(error)})", RuntimeWarning, stacklevel=3)
+        return _stock(opened, stock_options(threads, hook))
+    setattr(session, _ATTRIBUTE, registration)
+    return session
+
+
+def _with_segments(
+    opened: _Input, kernels: tuple[Kernel, ...], threads: int, hook: OptionsHook | None
+) -> onnxruntime.InferenceSession:
+    """Open a session cut into segments, or a stock one where the model can't be cut."""
+
+    def make(part: ir.Model) -> onnxruntime.InferenceSession:
+        options = stock_options(threads, hook)
+        # A pool for each segment: none may keep a core busy while another works.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        return _stock(_in_memory(part, opened.subject), options)
+
+    segmented = open_segments(opened.model, kernels, make, threads)
+    if segmented is None:
+        return _stock(opened, stock_options(threads, hook))
+    return cast("onnxruntime.InferenceSession", segmented)
+
+
+def _stock(opened: _Input, options: onnxruntime.SessionOptions) -> onnxruntime.InferenceSession:
+    """Open a session; raises InputRefusedError where onnxruntime refuses the model."""
+    try:
+        return _create(opened, options)
+    except Exception as error:
+        raise InputRefusedError(f"onnxruntime refuses it ({first_line(error)})", subject=opened.subject) from error
+
+
+def _create(opened: _Input, options: onnxruntime.SessionOptions) -> onnxruntime.InferenceSession:
+    """Create the session; raises what onnxruntime does."""
+    import onnxruntime
+
+    if opened.folder is not None:
+        options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(opened.folder))
+    # Without the fallback of the Python wrapper, which prints to stdout and tries the same thing again.
+    return onnxruntime.InferenceSession(
+        opened.content, options, providers=["CPUExecutionProvider"], enable_fallback=False
+    )
+
+
+def first_line(error: Exception) -> str:
+    """Return the first line of a message of onnxruntime, without its marks."""
+    text = str(error).strip().splitlines() or [type(error).__name__]
+    return text[0].removeprefix("[ONNXRuntimeError] : ").rstrip(". ")
