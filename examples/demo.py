@@ -79,7 +79,11 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     folder = parser.parse_args().folder
     subprocess.run([sys.executable, Path(__file__).with_name("make_models.py"), folder], check=True)
-    print(table([measure(folder, name) for name in SHAPES]))
+    try:
+        print(table([measure(folder, name) for name in SHAPES]))
+    except subprocess.CalledProcessError as error:
+        # The command has already said why.
+        sys.exit(error.returncode)
 
 
 if __name__ == "__main__":
