@@ -1,0 +1,66 @@
+"""Open a model in our session or in stock onnxruntime, and run it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal
+
+from sartor.share.errors import InputRefusedError, UsageError
+
+if TYPE_CHECKING:
+    import onnxruntime
+
+    from sartor.share.artifact import Model
+    from sartor.share.inputs import Arrays
+
+Runtime = Literal["sartor", "onnxruntime"]
+
+
+def open_session(model: Model, runtime: Runtime, threads: int) -> onnxruntime.InferenceSession:
+    """Return a session with all optimisations; raises InputRefusedError for what the runtime does not take."""
+    if runtime == "onnxruntime":
+        return _open_stock(model, threads)
+    from sartor.share.runtime import load
+
+    return load(model.path or model.ir, threads=threads, session_options=_settle)
+
+
+def run_session(session: onnxruntime.InferenceSession, inputs: Arrays, subject: str) -> list[Any]:
+    """Return all outputs in order; raises UsageError with the runtime's reason when the inputs do not suit."""
+    try:
+        return list(session.run(None, inputs))
+    # The exceptions of onnxruntime have no base class of their own.
+    except Exception as error:
+        reason = f"the model can't run with these inputs: {_first_line(error)}"
+        remedy = "Give other sizes by --shape or other inputs by --input"
+        raise UsageError(reason, subject=subject, remedy=remedy) from error
+
+
+def output_names(session: onnxruntime.InferenceSession) -> list[str]:
+    """Return the names of the outputs in order."""
+    return [output.name for output in session.get_outputs()]
+
+
+def _open_stock(model: Model, threads: int) -> onnxruntime.InferenceSession:
+    import onnx_ir as ir
+    import onnxruntime
+
+    from sartor.share.runtime import stock_options
+
+    content = str(model.path) if model.path else ir.serde.serialize_model(model.ir).SerializeToString()
+    options = stock_options(threads, _settle)
+    try:
+        return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    # The exceptions of onnxruntime have no base class of their own.
+    except Exception as error:
+        reason = f"onnxruntime does not load it: {_first_line(error)}"
+        raise InputRefusedError(reason, subject=model.source, remedy="Check the model with onnx.checker") from error
+
+
+def _settle(options: onnxruntime.SessionOptions) -> None:
+    """Let no thread spin between runs, where it would take time from another session."""
+    options.add_session_config_entry("session.force_spinning_stop", "1")
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return (lines[0] if lines else type(error).__name__).rstrip(".")
