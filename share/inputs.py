@@ -6,6 +6,7 @@ more axes (a batch), otherwise 16. The first occurrence of a name decides, and a
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,8 @@ Sizes = Mapping[str, tuple[int, ...]]
 BATCH_SIZE = 1
 AXIS_SIZE = 16
 _SMALL = IndexRange(0, 10)
+# What zipfile, zlib and numpy raise on damaged archives and array headers.
+_DAMAGE = (BadZipFile, EOFError, KeyError, MemoryError, NotImplementedError, RuntimeError, ValueError, zlib.error)
 _WORDS = ("alpha", "beta", "gamma", "delta", "")
 
 
@@ -206,13 +209,14 @@ def _draw(
 def _read_npz(path: str | Path) -> Arrays:
     try:
         # A file handle of our own: numpy leaves its own open when the file is no archive.
-        with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
-            if not isinstance(archive, np.lib.npyio.NpzFile):
+        with open(path, "rb") as file:
+            content = np.load(file, allow_pickle=False)
+            if isinstance(content, np.ndarray):
                 raise _bad_file(path, "this is one array, not an .npz file", "Write it by numpy.savez")
-            return {name: archive[name] for name in archive.files}
+            return {name: content[name] for name in content.files}
     except OSError as error:
         raise _bad_file(path, (error.strerror or str(error)).lower(), "Check the path") from error
-    except (ValueError, BadZipFile, EOFError, KeyError) as error:
+    except _DAMAGE as error:
         raise _bad_file(path, "this is no intact .npz file", "Write it by numpy.savez without objects") from error
 
 
