@@ -37,9 +37,9 @@ def run_shell(script: str, folder: Path) -> None:
     assert done.returncode == 0, f"{script}\n{done.stderr}"
 
 
-def shell_blocks(document: Path) -> list[str]:
-    """Return the blocks marked `sh` of a Markdown file."""
-    return re.findall(r"^```sh\n(.*?)^```", document.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+def blocks_of(document: Path, language: str) -> list[str]:
+    """Return the code blocks of a Markdown file that are marked with a language."""
+    return re.findall(rf"^```{language}\n(.*?)^```", document.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
 
 
 def example_lines(name: str) -> str:
@@ -56,9 +56,11 @@ def test_example_runs(name: str, workplace: Path) -> None:
 
 
 def test_readme_blocks_run(workplace: Path) -> None:
-    blocks = shell_blocks(ROOT / "README.md")
+    blocks = blocks_of(ROOT / "README.md", "sh")
     assert len(blocks) >= 5
     run_shell("\n".join(blocks), workplace)
+    (python,) = blocks_of(ROOT / "README.md", "python")
+    subprocess.run([sys.executable, "-c", python], cwd=workplace, check=True, timeout=SECONDS)
 
 
 def test_a_failing_block_fails(tmp_path: Path) -> None:

@@ -90,6 +90,17 @@ def test_broken_exits_with_1(tmp_path: Path) -> None:
     assert done.stderr.splitlines()[-1] == last
 
 
+def test_survives_a_missing_package() -> None:
+    hidden = "import sys; sys.modules['onnx_ir'] = None"
+    code = f"{hidden}; from sartor.cli.main import run; sys.exit(run(['doctor', '--json']))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True)
+    assert done.returncode == 1
+    document = json.loads(done.stdout)
+    assert document["healthy"] is False
+    broken = {finding["name"] for finding in document["findings"] if finding["state"] == "broken"}
+    assert "import onnx_ir" in broken
+
+
 def test_require_healthy() -> None:
     devices = doctor.devices()
     warning = Finding("a", "b", "c", "warning", "d")
