@@ -64,14 +64,11 @@ def check_stored(tensor: Stored, folder: Path | None, subject: str) -> Path | No
     `folder` is where the model lies, None for standard input. Raises InputRefusedError.
     """
     where = f"tensor {quote(tensor.name)}"
-    if any(dim < 0 for dim in tensor.dims):
-        raise damaged(f"{where} has a negative size, {min(tensor.dims)}", subject)
+    _check_dims(tensor.dims, where, subject)
     layout = _layout(tensor.data_type)
     if layout is None:
         raise damaged(f"{where} has the unknown element type {tensor.data_type}", subject)
     count = math.prod(tensor.dims)
-    if count > _MOST:
-        raise damaged(f"{where} declares more numbers than any file can hold", subject)
     if tensor.external is None:
         _check_inside(tensor, layout, count, where, subject)
         return None
@@ -96,7 +93,8 @@ def quote(name: str) -> str:
     return repr(name if len(name) <= 60 else name[:57] + "...")
 
 
-_MOST = 1 << 56
+_MOST_AXES = 64  # numpy's limit
+_MOST_NUMBERS = 1 << 56
 
 _TYPED_FIELDS = ("float_data", "int32_data", "string_data", "int64_data", "double_data", "uint64_data")
 
@@ -109,6 +107,16 @@ _FIELD_OF = {
     "UINT32": "uint64_data",
     "UINT64": "uint64_data",
 }
+
+
+def _check_dims(dims: tuple[int, ...], where: str, subject: str) -> None:
+    if any(dim < 0 for dim in dims):
+        raise damaged(f"{where} has a negative size, {min(dims)}", subject)
+    if len(dims) > _MOST_AXES:
+        raise damaged(f"{where} has {len(dims):,} axes", subject)
+    # An empty tensor with a huge other size is as impossible for numpy.
+    if math.prod(max(dim, 1) for dim in dims) > _MOST_NUMBERS:
+        raise damaged(f"{where} declares more numbers than any file can hold", subject)
 
 
 def _layout(data_type: int) -> _Layout | None:

@@ -22,7 +22,7 @@ from sartor.share.artifact.sniff import (
     status_of,
     unreadable,
 )
-from sartor.share.artifact.structure import check_graphs, check_versions, tensors_of
+from sartor.share.artifact.structure import check_graphs, check_texts, check_versions, tensors_of
 from sartor.share.errors import InputRefusedError, UsageError
 
 if TYPE_CHECKING:
@@ -140,13 +140,10 @@ def _refuse_large(size: int, subject: str) -> None:
 
 def _check(proto: onnx.ModelProto, folder: Path | None, subject: str) -> tuple[Path, ...]:
     """Run every check; return the external data files in order of name."""
-    try:
-        check_versions(proto, subject)
-        check_graphs(proto, subject)
-        found = {check_stored(stored_of(tensor), folder, subject) for tensor in tensors_of(proto)}
-    except UnicodeDecodeError:
-        # Names are decoded at first use, so damage in one surfaces anywhere.
-        raise damaged("the model is damaged, a name in it is not text", subject) from None
+    check_texts(proto, subject)
+    check_versions(proto, subject)
+    check_graphs(proto, subject)
+    found = {check_stored(stored_of(tensor), folder, subject) for tensor in tensors_of(proto)}
     return tuple(sorted(path for path in found if path is not None))
 
 

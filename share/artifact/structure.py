@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from graphlib import CycleError, TopologicalSorter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sartor.share.artifact.contents import damaged, quote
 from sartor.share.errors import InputRefusedError
 
 if TYPE_CHECKING:
     import onnx
+    from google.protobuf.descriptor import FieldDescriptor  # type: ignore[import-untyped]
+    from google.protobuf.message import Message  # type: ignore[import-untyped]
 
 _NEWER = "Install a newer onnx, or export the model for an older version"
 _DEFAULT_DOMAINS = ("", "ai.onnx")
@@ -51,11 +53,34 @@ def check_graphs(model: onnx.ModelProto, subject: str) -> None:
         _check_function(function, subject)
 
 
+def check_texts(message: Message, subject: str) -> None:
+    """Raise InputRefusedError where a name is not UTF-8, which protobuf hands out as bytes without a word."""
+    import onnx
+
+    for field, value in _fields_but_numbers(message, onnx.TensorProto):
+        if field.type == field.TYPE_STRING:
+            values = (value,) if isinstance(value, str | bytes) else value
+            if any(isinstance(each, bytes) for each in values):
+                raise damaged("the model is damaged, a name in it is not text", subject)
+        elif field.type == field.TYPE_MESSAGE:
+            for each in (value,) if hasattr(value, "ListFields") else value:
+                check_texts(each, subject)
+
+
 def tensors_of(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
     """Yield every stored tensor: initialisers and attributes, of subgraphs and functions too."""
     yield from _tensors_of_graph(model.graph)
     for function in model.functions:
         yield from _tensors_of_nodes(function.node)
+
+
+def _fields_but_numbers(message: Message, tensor_class: type[Message]) -> Iterator[tuple[FieldDescriptor, Any]]:
+    if not isinstance(message, tensor_class):
+        yield from message.ListFields()
+        return
+    # ListFields would copy the whole raw data.
+    for name in ("name", "doc_string", "external_data", "metadata_props"):
+        yield message.DESCRIPTOR.fields_by_name[name], getattr(message, name)
 
 
 def _check_opsets(imports: Sequence[onnx.OperatorSetIdProto], newest: int, subject: str) -> None:
@@ -79,9 +104,7 @@ def _check_function(function: onnx.FunctionProto, subject: str) -> None:
 
 def _check_graph(graph: onnx.GraphProto, outer: list[set[str]], subject: str) -> None:
     if graph.sparse_initializer:
-        raise InputRefusedError(
-            "the model stores sparse initialisers, which we can't read", subject=subject, remedy="Store them dense"
-        )
+        raise _sparse(subject)
     known: set[str] = set()
     for value in graph.input:
         _define(value.name, known, subject)
@@ -101,6 +124,8 @@ def _check_nodes(nodes: Sequence[onnx.NodeProto], known: set[str], outer: list[s
                 _define(name, known, subject)
     scopes = [known, *outer]
     for node in nodes:
+        if any(attribute.HasField("sparse_tensor") or attribute.sparse_tensors for attribute in node.attribute):
+            raise _sparse(subject)
         for name in node.input:
             if name and not any(name in scope for scope in scopes):
                 raise damaged(f"node {_title(node)} reads {quote(name)}, which nothing defines", subject)
@@ -149,6 +174,12 @@ def _define(name: str, known: set[str], subject: str) -> None:
     if name in known:
         raise damaged(f"the name {quote(name)} is defined twice", subject)
     known.add(name)
+
+
+def _sparse(subject: str) -> InputRefusedError:
+    return InputRefusedError(
+        "the model stores sparse tensors, which we can't read", subject=subject, remedy="Store them dense"
+    )
 
 
 def _title(node: onnx.NodeProto) -> str:
