@@ -89,12 +89,12 @@ def _rank(measure: float | None) -> float:
 
 
 def _worst_of(samples: Sequence[OutputDifference]) -> OutputDifference:
-    failed = [sample for sample in samples if not sample.ok]
+    failed = worst(samples)
     ratios = [sample.sqnr_db for sample in samples if sample.sqnr_db is not None]
     return OutputDifference(
         samples[0].name,
-        not failed,
-        failed[0].reason if failed else "",
+        failed is None,
+        failed.reason if failed else "",
         _largest([sample.max_abs for sample in samples]),
         _largest([sample.max_rel for sample in samples]),
         min(ratios, default=None),
