@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import onnx_ir as ir
 
 from sartor.share.runtime.kernel import Dim, FunctionCall, TensorType
+from sartor.share.shapes import infer_shapes
 
 Identifier = tuple[str, str, str]
 """Domain, name and overload of a function."""
@@ -51,18 +52,8 @@ def _typed(model: ir.Model, wanted: frozenset[Identifier]) -> ir.Model:
     typed = model.clone()
     if hidden:
         _inline_others(typed, wanted)
-    infer_types(typed)
+    infer_shapes(typed)
     return typed
-
-
-def infer_types(model: ir.Model) -> None:
-    """Fill in types and symbolic shapes as far as they can be inferred."""
-    from onnx_shape_inference import OpUsageError, ShapeInferenceError, infer_symbolic_shapes
-
-    try:
-        infer_symbolic_shapes(model, warn_on_missing=False)
-    except (OpUsageError, ShapeInferenceError) as error:
-        warnings.warn(f"{model.graph.name}: types cannot be inferred ({error})", RuntimeWarning, 2)
 
 
 def _inline_others(model: ir.Model, wanted: frozenset[Identifier]) -> None:

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
-from sartor.share.runtime.calls import infer_types, tensor_type
+from sartor.share.runtime.calls import tensor_type
 from sartor.share.runtime.kernel import Kernel, TensorType
+from sartor.share.shapes import infer_shapes
 
 _PORTABLE = frozenset(
     {
@@ -61,7 +62,7 @@ def partition(model: ir.Model, kernels: tuple[Kernel, ...]) -> Partition | None:
     levels = _levels(typed.graph, set(by_name))
     exposed = _exposed(typed.graph, levels)
     if not all(map(tensor_type, exposed)):
-        infer_types(typed)
+        infer_shapes(typed)
     if not all(map(_is_portable, exposed)):
         return None
     steps = tuple(_steps(typed, levels, exposed, by_name))

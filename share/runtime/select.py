@@ -14,12 +14,12 @@ Signature = tuple[object, ...]
 _Memo = dict[tuple[Identifier, Signature], Kernel | None]
 
 
-def select_kernels(model: ir.Model) -> tuple[Kernel, ...]:
-    """Return the kernels for the calls in a model.
+def select_kernels(model: ir.Model, skip: frozenset[str] = frozenset()) -> tuple[Kernel, ...]:
+    """Return the kernels for the calls in a model, but for those of the functions named in `skip`.
 
     A function has kernels for all of its calls or for none, because a registered operator hides the function's body.
     """
-    wanted = _overridable(model)
+    wanted = frozenset(ident for ident in _overridable(model) if ident[1] not in skip)
     memo: _Memo = {}
     while wanted:
         chosen = {ident: _kernels(ident, calls, memo) for ident, calls in find_calls(model, wanted).items()}

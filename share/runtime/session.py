@@ -44,19 +44,24 @@ class _Input:
 
 
 def load(
-    source: Source, device: str = "cpu", threads: int | None = None, *, session_options: OptionsHook | None = None
+    source: Source,
+    device: str = "cpu",
+    threads: int | None = None,
+    *,
+    session_options: OptionsHook | None = None,
+    skip: frozenset[str] = frozenset(),
 ) -> onnxruntime.InferenceSession:
     """Return an onnxruntime session in which our kernels run the functions that have some.
 
-    Where the custom-op library is missing it is an object with the same interface (segments.py).
-    Raises InputRefusedError, UnavailableError, UsageError.
+    Functions named in `skip` run their bodies. Where the custom-op library is missing the session is an object with the
+    same interface (segments.py). Raises InputRefusedError, UnavailableError, UsageError.
     """
     _check_device(device)
     count = default_threads() if threads is None else threads
     if count < 1:
         raise UsageError("must be at least 1", subject=f"threads {count}")
     opened = _open(source)
-    kernels = select_kernels(opened.model)
+    kernels = select_kernels(opened.model, skip)
     path = library.library_path() if kernels else None
     if path is not None:
         return _with_library(opened, path, kernels, count, session_options)
@@ -102,7 +107,7 @@ def _open(source: Source) -> _Input:
         return _Input(model_of_bytes(source), source, None, "model")
     if isinstance(source, ir.Model):
         return _in_memory(source, source.graph.name or "model")
-    read = read_model(source)
+    read = read_model(os.fspath(source))
     if read.path is None:
         return _in_memory(read.ir, read.source)
     return _Input(read.ir, str(read.path), None, read.source)

@@ -333,6 +333,15 @@ def test_bad_feeds_are_refused() -> None:
 
 
 @pytest.mark.usefixtures("runtime")
+def test_skipped_functions_run_their_bodies() -> None:
+    nodes = [kit.call("g_add", ["x", "x"], ["s"]), kit.call("g_rows", ["s"], ["y"])]
+    proto = kit.model(nodes, [kit.info("x", ["b", "n"])], [kit.info("y", ["b"])])
+    session = load(proto.SerializeToString(), skip=frozenset({"g_add"}))
+    assert [kernel.name for kernel in kernels_of(session)] == ["g_rows"]
+    np.testing.assert_array_equal(run(session, x=random(3, 4))[0], 2 * random(3, 4).sum(1) + kit.MARK)
+
+
+@pytest.mark.usefixtures("runtime")
 def test_the_callers_hook_sees_the_options() -> None:
     seen: list[int] = []
     nodes = [helper.make_node("Relu", ["x"], ["r"]), kit.call("g_add", ["r", "r"], ["y"])]
