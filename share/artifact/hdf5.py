@@ -99,7 +99,8 @@ def _is_soft_link(group: h5py.Group, name: str, path: str, subject: str) -> bool
 def _refuse_dangling(group: h5py.Group, name: str, path: str, subject: str) -> None:
     try:
         group[name]
-    except KeyError:
+    # A target that is missing and a link in a circle are different errors to h5py.
+    except (KeyError, OSError, RuntimeError):
         target = group.get(name, getlink=True).path
         raise InputRefusedError(
             f"{quote(path)} is a soft link to {quote(target)}, which is not in the file",

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import struct
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,7 +22,6 @@ from sartor.share.artifact.framing import (
     fields,
     source_of_file,
 )
-from sartor.share.artifact.hdf5 import open_hdf5
 from sartor.share.artifact.read import framing_refusal
 from sartor.share.artifact.safetensors_header import read_safetensors_header
 from sartor.share.artifact.sniff import Kind, identify, refuse_unless, unreadable
@@ -70,12 +71,20 @@ def _check(path: str | Path) -> None:
     if kind is Kind.RUN_DIRECTORY:
         _check_run_directory(Path(path))
     elif kind is Kind.HDF5:
-        open_hdf5(path).close()
+        _check_hdf5(path)
     elif kind is Kind.SAFETENSORS:
         read_safetensors_header(path)
     else:
         refuse_unless(kind, Kind.ONNX, str(path))
         _check_model(Path(path))
+
+
+def _check_hdf5(path: str | Path) -> None:
+    """Check an HDF5 file in a process of its own, which may crash."""
+    command = [sys.executable, "-P", "-m", "sartor.share.artifact.hdf5_probe", os.fspath(path)]
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, check=False)
+    if done.returncode != 0:
+        raise damaged(done.stdout.strip() or "the HDF5 file is damaged", str(path))
 
 
 def _check_run_directory(folder: Path) -> None:

@@ -19,7 +19,7 @@ def make_proto(weight: np.ndarray | None = None) -> onnx.ModelProto:
             [helper.make_node(operator, ["h"], [f"{name}_out"])],
             name,
             [],
-            [helper.make_tensor_value_info(f"{name}_out", TensorProto.FLOAT, None)],
+            [helper.make_tensor_value_info(f"{name}_out", TensorProto.FLOAT, ["n", weight.shape[1]])],
         )
         for name, operator in (("then", "Relu"), ("else", "Neg"))
     }
@@ -36,7 +36,7 @@ def make_proto(weight: np.ndarray | None = None) -> onnx.ModelProto:
         nodes,
         "small",
         [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", weight.shape[0]])],
-        [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", weight.shape[1]])],
         [
             numpy_helper.from_array(weight, "weight"),
             helper.make_tensor("bias", TensorProto.FLOAT, [1], [0.5]),
