@@ -70,13 +70,13 @@ def _state() -> LibraryState:
 @functools.cache
 def _build(folder: Path, wanted: str, search_path: str) -> LibraryState:
     """Take the library from the cache or compile it; the arguments are what the answer depends on."""
-    compiler = _find_compiler(wanted, search_path)
-    if compiler is None:
-        return LibraryState(None, "no C compiler: segments are used")
-    name = _cache_name(compiler)
+    name = _cache_name()
     path = cache.path_of(name)
     if path is not None and _opens(path):
         return LibraryState(path, f"in the cache ({path})")
+    compiler = _find_compiler(wanted, search_path)
+    if compiler is None:
+        return LibraryState(None, "no C compiler: segments are used")
     return _compile(compiler, name)
 
 
@@ -88,10 +88,10 @@ def _find_compiler(wanted: str, search_path: str) -> tuple[str, ...] | None:
     return None
 
 
-def _cache_name(compiler: tuple[str, ...]) -> str:
-    """Return the name of the library built from this source by this compiler for this kind of machine."""
-    facts = os.stat(compiler[0])
-    identity = (*compiler, facts.st_size, facts.st_mtime_ns, *_FLAGS, platform.machine(), *platform.libc_ver())
+def _cache_name() -> str:
+    """Return the name of the library built from this source for this kind of machine."""
+    # Not of the compiler: a node without one takes what another node built.
+    identity = (*_FLAGS, platform.machine(), *platform.libc_ver())
     digest = hashlib.sha256(repr(identity).encode() + _SOURCE.read_bytes())
     return f"ops_{digest.hexdigest()[:24]}.so"
 

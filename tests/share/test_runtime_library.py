@@ -197,11 +197,19 @@ def test_without_a_compiler_there_is_no_library(tmp_path: Path) -> None:
 
 
 @needs_compiler
+def test_what_one_node_built_serves_another_without_a_compiler(tmp_path: Path) -> None:
+    environ = os.environ | {"SARTOR_CACHE_DIR": str(tmp_path)}
+    path = built(environ)
+    assert built(environ | {"CC": "/nonexistent", "PATH": ""}) == path
+
+
+@needs_compiler
 def test_a_compiler_that_fails_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     script = tmp_path / "broken-cc"
     script.write_text("#!/bin/sh\necho 'cannot find crt1.o' >&2\nexit 1\n")
     script.chmod(0o755)
     monkeypatch.setenv("CC", str(script))
+    monkeypatch.setenv("SARTOR_CACHE_DIR", str(tmp_path / "cache"))
     assert library.library_path() is None
     assert "broken-cc failed (cannot find crt1.o): segments are used" in library.library_status()
 
