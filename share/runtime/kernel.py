@@ -4,11 +4,12 @@ A kernel is one C function that replaces one model-local function:
 
     int64_t kernel(void **inputs, void **outputs, const int64_t *dims, char *scratch, int64_t begin, int64_t end)
 
-`dims` holds the sizes of all inputs, one input after the other (an absent optional input has none). Work is divided into
-tasks; a call with `0 <= begin <= end` runs tasks `begin..end-1` with `scratch` bytes of private memory aligned to 64.
-A call with `begin == -1` is the plan query: it touches no tensor, reads `dims`, and writes int64 values to `scratch`:
-the number of tasks, the scratch bytes a thread needs, the bytes that the whole call moves, then the sizes of all outputs, one
-output after the other. Either call returns 0, or 1 when the sizes are not those that the kernel was compiled for.
+`dims` holds the sizes of all inputs, one input after the other (an absent optional input has none). Work is divided
+into tasks; a call with `0 <= begin <= end` runs tasks `begin..end-1` with `scratch` bytes of private memory aligned to
+64. A call with `begin == -1` is the plan query: it touches no tensor, reads `dims`, and writes int64 values to
+`scratch`: the number of tasks, the scratch bytes a thread needs, the bytes that the whole call moves, then the sizes of
+all outputs, one output after the other. Either call returns 0, or 1 when the sizes are not those that the kernel was
+compiled for.
 """
 
 from __future__ import annotations

@@ -1,0 +1,93 @@
+"""Symbolic shape inference: onnx-shape-inference, with the optimistic answers for Slice made safe."""
+
+from __future__ import annotations
+
+import functools
+import logging
+from collections.abc import Callable, Collection, Iterator
+from typing import Any
+
+import onnx_ir as ir
+
+Types = dict[ir.Value, tuple[ir.TypeProtocol | None, ir.Shape | None]]
+"""What values were declared to be."""
+
+_TO_THE_END = 10**9
+"""Exporters write "to the end" as any large number."""
+
+
+def infer_shapes(model: ir.Model) -> None:
+    """Infer element types and symbolic shapes of all values, in place; what can't be inferred stays unknown."""
+    from onnx_shape_inference import infer_symbolic_shapes
+
+    _make_slice_safe()
+    try:
+        infer_symbolic_shapes(model)
+    except Exception as error:
+        # The model may hold operators that the library has no or a faulty rule for; what was found so far is of use.
+        logging.getLogger("sartor").info("shape inference stopped: %s", error)
+
+
+def declared_types(model: ir.Model) -> Types:
+    """Note the types and shapes of all values, before inference refines them in place."""
+    return {value: (value.type, None if value.shape is None else value.shape.copy()) for value in _values(model)}
+
+
+def restore_types(model: ir.Model, declared: Types, keep: Collection[ir.Value]) -> None:
+    """Give all values back what they were declared to be, but for those in `keep` and those that are new."""
+    for value in _values(model):
+        if value in declared and value not in keep:
+            value.type, value.shape = declared[value]
+
+
+def _values(model: ir.Model) -> Iterator[ir.Value]:
+    for graph in model.graphs():
+        yield from graph.inputs
+        yield from graph.initializers.values()
+        for node in graph:
+            yield from node.outputs
+
+
+@functools.cache
+def _make_slice_safe() -> None:
+    """Replace the library's rule for Slice, once: it takes the end of a slice of a named size for granted."""
+    from onnx_shape_inference import registry
+
+    registry.collect()
+    original = registry.get("", "Slice", version=13)
+    if original is None:
+        return
+    rule: Callable[[Any, ir.Node], None] = original
+
+    def infer_slice(ctx: Any, node: ir.Node) -> None:
+        rule(ctx, node)
+        _correct(ctx, node)
+
+    for version in (10, 11, 13):
+        registry.register("", "Slice", since_version=version)(infer_slice)
+
+
+def _correct(ctx: Any, node: ir.Node) -> None:
+    """Where a named size is cut at a number, the result is the whole size or unknown, not the number."""
+    data, out = node.inputs[0], node.outputs[0]
+    if data is None or data.shape is None or out.shape is None:
+        return
+    starts, ends = _integers(node, 1), _integers(node, 2)
+    axes, steps = _integers(node, 3), _integers(node, 4)
+    if starts is None or ends is None:
+        return
+    dims = list(out.shape.dims)
+    for i, (start, end) in enumerate(zip(starts, ends, strict=True)):
+        axis = (axes[i] if axes else i) % len(dims)
+        step = steps[i] if steps else 1
+        size = data.shape[axis]
+        if isinstance(size, int) or start < 0 or end < 0 or step != 1:
+            continue
+        dims[axis] = size if start == 0 and end >= _TO_THE_END else ctx.new_symbolic_dim()
+    out.shape = ir.Shape(dims)
+
+
+def _integers(node: ir.Node, index: int) -> list[int] | None:
+    value = node.inputs[index] if index < len(node.inputs) else None
+    tensor = None if value is None else ir.convenience.get_const_tensor(value)
+    return None if tensor is None else [int(x) for x in tensor.numpy().reshape(-1)]

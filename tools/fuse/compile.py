@@ -1,0 +1,102 @@
+"""From the source of a kernel to machine code: numba writes LLVM IR once, an object file in the cache serves ever
+after.
+
+The cache holds plain ELF objects under a name that covers the source, the processor, and the versions of everything
+that had a hand in it; a warm cache needs llvmlite to link them, but never imports numba.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import llvmlite.binding as llvm
+
+from sartor.share.cache import get, put
+
+SYMBOL = "sartor_kernel"
+FASTMATH = {"reassoc", "contract", "nsz", "arcp"}
+
+
+@cache
+def _target() -> tuple[Any, str]:
+    llvm.initialize_native_target()
+    llvm.initialize_native_asmprinter()
+    cpu, features = llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten()
+    target = llvm.Target.from_default_triple()
+    machine = target.create_target_machine(cpu=cpu, features=features, opt=3, reloc="pic", codemodel="small")
+    return machine, f"{target.triple} {cpu} {features}"
+
+
+@cache
+def _toolchain() -> str:
+    """Digest everything but the source that machine code depends on."""
+    here = Path(__file__).parent
+    parts = [version("numba"), version("llvmlite"), _target()[1]]
+    helpers = [
+        here / "render" / "intrinsics.py",
+        *sorted((here.parents[1] / "share" / "kernels").glob("*.py")),
+        Path(__file__),
+    ]
+    return "\n".join(parts + [hashlib.sha256(path.read_bytes()).hexdigest() for path in helpers])
+
+
+def object_name(source: str) -> str:
+    """Name the cache entry of a kernel."""
+    return f"k_{hashlib.sha256((source + _toolchain()).encode()).hexdigest()[:32]}.o"
+
+
+def compile_object(source: str) -> bytes:
+    """Return the object file of a kernel, from the cache or freshly compiled."""
+    name = object_name(source)
+    found = get(name)
+    if found is None:
+        found = _emit(llvm_ir(source))
+        put(name, found)
+    return found
+
+
+def llvm_ir(source: str) -> str:
+    """Compile source with numba and return optimised LLVM IR whose entry point is `SYMBOL`."""
+    from numba import cfunc, types
+
+    names = _namespace()
+    scope = dict(names)
+    exec(compile(source, "<kernel>", "exec"), scope)
+    pointers = types.CPointer(types.voidptr)
+    signature = types.int64(pointers, pointers, types.CPointer(types.int64), types.voidptr, types.int64, types.int64)
+    compiled = cfunc(signature, fastmath=FASTMATH, error_model="numpy")(scope["kernel"])
+    return re.sub(rf'@"?{re.escape(compiled.native_name)}"?(?=[\s(])', f"@{SYMBOL}", compiled.inspect_llvm())
+
+
+@cache
+def _namespace() -> dict[str, Any]:
+    from sartor.tools.fuse.render.intrinsics import namespace
+
+    return namespace()
+
+
+def _emit(text: str) -> bytes:
+    module = llvm.parse_assembly(text)
+    module.verify()
+    return bytes(_target()[0].emit_object(module))
+
+
+def link(code: bytes) -> tuple[int, object]:
+    """Load an object file into the process; return the kernel's address and what keeps it alive."""
+    _target()
+    machine = llvm.Target.from_default_triple().create_target_machine()
+    engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), machine)
+    engine.add_object_file(llvm.ObjectFileRef.from_data(code))
+    engine.finalize_object()
+    return int(engine.get_function_address(SYMBOL)), engine
+
+
+def assembly(source: str) -> str:
+    """Return the machine code of a kernel as text (for tests and for the curious)."""
+    text: str = _target()[0].emit_assembly(llvm.parse_assembly(llvm_ir(source)))
+    return text

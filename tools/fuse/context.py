@@ -1,0 +1,99 @@
+"""The last word: groups are judged by the whole model, because a kernel may keep onnxruntime from an optimisation
+around it.
+
+A group that wins alone can lose here: a convolution that would have absorbed its activation, or a blocked layout that
+must be undone before the kernel and redone behind it. Functions are left out one at a time; whichever the model is
+faster without is dropped.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+import onnx_ir as ir
+
+from sartor.share.cache import get, put
+from sartor.share.inputs import random_inputs
+from sartor.share.runtime import load
+from sartor.share.timing import Race, race
+from sartor.tools.fuse.measure import Setting, runner
+
+SECONDS = 0.6
+"""Time of one comparison."""
+
+MARGIN = 1.02
+"""How many times faster the model must be without a function for the function to be dropped."""
+
+LARGEST = 1 << 30
+"""Bytes of weights above which a model is not run as a whole: it may not fit into memory twice."""
+
+
+def burdens(model: ir.Model, functions: Sequence[str], setting: Setting, identity: str) -> frozenset[str]:
+    """Return the functions without whose kernels the model runs faster.
+
+    `model` is the fused model, `identity` what the result is remembered under; needs every input's axes in the setting.
+    """
+    weights = sum(v.const_value.nbytes for v in model.graph.initializers.values() if v.const_value is not None)
+    if not functions or weights > LARGEST:
+        return frozenset()
+    name = _entry(functions, setting, identity)
+    found = get(name)
+    if found is None:
+        dropped = _search(
+            ir.serde.serialize_model(model).SerializeToString(), _feed(model, setting), functions, setting
+        )
+        found = json.dumps(sorted(dropped)).encode()
+        put(name, found)
+    return frozenset(json.loads(found))
+
+
+def _entry(functions: Sequence[str], setting: Setting, identity: str) -> str:
+    import onnxruntime
+
+    facts = [
+        sorted(functions),
+        sorted(setting.axes.items()),
+        setting.threads,
+        onnxruntime.__version__,
+        SECONDS,
+        identity,
+    ]
+    return f"c_{hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:32]}.json"
+
+
+def _feed(model: ir.Model, setting: Setting) -> Mapping[str, np.ndarray]:
+    used = {name: (size,) for name, size in setting.axes.items() if _is_axis(model, name)}
+    return random_inputs(model, used, [setting.seed])
+
+
+def _is_axis(model: ir.Model, name: str) -> bool:
+    return any(
+        not isinstance(dim, int) and dim.value == name for value in model.graph.inputs for dim in value.shape or ()
+    )
+
+
+def _search(
+    content: bytes, feed: Mapping[str, np.ndarray], functions: Sequence[str], setting: Setting
+) -> frozenset[str]:
+    """Leave out one function after the other; stay without those that the model is faster without."""
+
+    def session(skip: frozenset[str]) -> Callable[[], object]:
+        return runner(load(content, threads=setting.threads, skip=skip), feed)
+
+    dropped: frozenset[str] = frozenset()
+    current = session(dropped)
+    for name in functions:
+        without = session(dropped | {name})
+        if _faster(race(without, current, SECONDS)):
+            dropped, current = dropped | {name}, without
+    rest = [name for name in functions if name not in dropped]
+    if rest and _faster(race(session(frozenset(functions)), current, SECONDS)):
+        return frozenset(functions)
+    return dropped
+
+
+def _faster(result: Race) -> bool:
+    return result.ratio_min > MARGIN and result.ratio_median > MARGIN

@@ -1,0 +1,60 @@
+"""Emission: groups become calls of local functions; the rest of the model stays as it was."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+
+import onnx_ir as ir
+
+from sartor.tools.fuse.plan import DOMAIN, Group
+
+LEAST_IR_VERSION = 10
+SOURCE_NODES = "sartor.sources"
+"""Metadata of a call: the names of the nodes that it stands for, as a JSON list (Netron shows it)."""
+
+
+def emit(model: ir.Model, groups: Sequence[Group]) -> None:
+    """Replace the nodes of each group by a call, in place; equal bodies share one function."""
+    replaced: dict[ir.Value | None, ir.Value] = {}
+    for group in groups:
+        _replace(model, group, replaced)
+    if not groups:
+        return
+    for graph in {id(group.graph): group.graph for group in groups}.values():
+        graph.sort()
+    model.opset_imports[DOMAIN] = 1
+    model.ir_version = max(model.ir_version or 0, LEAST_IR_VERSION)
+
+
+def _replace(model: ir.Model, group: Group, replaced: dict[ir.Value | None, ir.Value]) -> None:
+    function = group.call.function
+    model.functions.setdefault(function.identifier(), function)
+    outputs = [ir.Value(name=old.name, type=old.type, shape=old.shape) for old in group.outputs]
+    call = ir.Node(
+        DOMAIN,
+        function.name,
+        [replaced.get(value, value) for value in group.inputs],
+        outputs=outputs,
+        name=f"{DOMAIN}/{group.id}",
+        metadata_props={SOURCE_NODES: json.dumps(group.names)},
+    )
+    sources = [value for node in group.nodes for value in node.inputs if value is not None]
+    replaced.update(zip(group.outputs, outputs, strict=True))
+    ir.convenience.replace_all_uses_with(list(group.outputs), outputs, replace_graph_outputs=True)
+    group.graph.insert_after(group.nodes[-1], call)
+    group.graph.remove(group.nodes, safe=True)
+    remove_dead(sources)
+
+
+def remove_dead(values: Iterable[ir.Value]) -> None:
+    """Remove nodes, and the nodes before them, whose outputs nobody needs any more."""
+    pending = list(values)
+    while pending:
+        node = pending.pop().producer()
+        if node is None or node.graph is None:
+            continue
+        if any(out.is_graph_output() or out.uses() for out in node.outputs):
+            continue
+        pending.extend(value for value in node.inputs if value is not None)
+        node.graph.remove(node, safe=True)

@@ -1,0 +1,95 @@
+"""The story of `sartor fuse`: read, infer shapes, group, measure, judge, emit, write."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import onnx_ir as ir
+
+from sartor.share import console, history
+from sartor.share.artifact import Model, read_model, write_model
+from sartor.share.shapes import declared_types, infer_shapes, restore_types
+from sartor.tools.fuse import stock
+from sartor.tools.fuse.context import burdens
+from sartor.tools.fuse.emit import emit
+from sartor.tools.fuse.group import Selection, find_groups, mirrored
+from sartor.tools.fuse.judge import drop, judge, keep_all
+from sartor.tools.fuse.measure import Setting, axis_sizes
+from sartor.tools.fuse.plan import Group, Plan, Verdict
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the user asked for; `shapes` gives sizes by input or axis name."""
+
+    selection: Selection = field(default_factory=Selection)
+    measure: bool = True
+    threads: int = 1
+    seed: int = 0
+    shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+
+
+def fuse(source: str, target: str | None, options: Options, argv: Sequence[str] | None) -> Plan:
+    """Fuse a model and write it; without a target only plan, without argv leave no history record.
+
+    Raises InputRefusedError, UsageError, OutputError, WriteError.
+    """
+    model = read_model(source)
+    declared = declared_types(model.ir)
+    infer_shapes(model.ir)
+    plan = make_plan(model, options)
+    if target is not None:
+        emit(model.ir, plan.kept)
+        restore_types(model.ir, declared, keep=_call_operands(model.ir))
+        if argv is not None:
+            _record(model, options, argv)
+        write_model(model.ir, target)
+    return plan
+
+
+def make_plan(model: Model, options: Options) -> Plan:
+    """Find the groups of a model whose shapes are inferred, measure and judge them; the model stays as it is."""
+    setting = Setting(axis_sizes(model.ir, options.shapes), options.threads, options.seed)
+    before = stock.view(model.ir)
+    groups, refused = find_groups(model.ir, before.absorbed, options.selection, setting.axes, options.threads)
+    if options.measure:
+        with console.progress("measuring groups", len(groups)) as step:
+            verdicts = judge(groups, setting, step)
+        verdicts = _in_context(model, verdicts, setting)
+    else:
+        verdicts = keep_all(groups)
+    after = stock.view(_fused_copy(model.ir, [verdict.group for verdict in verdicts if verdict.kept]))
+    return Plan(verdicts, refused, before.dispatches, after.dispatches)
+
+
+def _in_context(model: Model, verdicts: tuple[Verdict, ...], setting: Setting) -> tuple[Verdict, ...]:
+    kept = [verdict.group for verdict in verdicts if verdict.kept]
+    functions = list(dict.fromkeys(group.call.function.name for group in kept))
+    return drop(verdicts, burdens(_fused_copy(model.ir, kept), functions, setting, model.sha256))
+
+
+def _fused_copy(model: ir.Model, groups: Sequence[Group]) -> ir.Model:
+    """Emit groups into a copy of their model."""
+    copy = model.clone()
+    emit(copy, mirrored(groups, model, copy))
+    return copy
+
+
+def _call_operands(model: ir.Model) -> set[ir.Value]:
+    """Return the values whose types a session needs to find kernels."""
+    calls = [node for graph in model.graphs() for node in graph if node.domain == stock.DOMAIN]
+    return {value for call in calls for value in (*call.inputs, *call.outputs) if value is not None}
+
+
+def _record(model: Model, options: Options, argv: Sequence[str]) -> None:
+    parameters = {
+        "only": options.selection.only,
+        "skip": options.selection.skip,
+        "measure": options.measure,
+        "threads": options.threads if options.measure else None,
+        "shapes": {name: list(sizes) for name, sizes in options.shapes.items()},
+    }
+    previous = history.last_id(history.read_onnx(model.ir, model.source))
+    record = history.make_record("fuse", argv, [model.sha256], parameters, options.seed, previous)
+    history.append_onnx(model.ir, record, model.source)

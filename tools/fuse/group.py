@@ -1,0 +1,108 @@
+"""Groups: the regions of a model with everything that the plan says about them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+import onnx_ir as ir
+
+from sartor.tools.fuse.cost import bytes_saved, predicted_us
+from sartor.tools.fuse.lower import lower
+from sartor.tools.fuse.plan import Group
+from sartor.tools.fuse.regions import Analysis, Region, find_regions
+from sartor.tools.fuse.schedule import Leaf, Loop, Schedule, schedule
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Globs over node names and operator types: which nodes may be fused."""
+
+    only: tuple[str, ...] = ()
+    skip: tuple[str, ...] = ()
+
+    def admits(self, node: ir.Node) -> bool:
+        """Tell whether a node may be fused."""
+        named = [node.name or "", node.op_type]
+        wanted = not self.only or any(fnmatchcase(name, glob) for glob in self.only for name in named)
+        return wanted and not any(fnmatchcase(name, glob) for glob in self.skip for name in named)
+
+
+def find_groups(
+    model: ir.Model, absorbed: frozenset[str], selection: Selection, axes: Mapping[str, int], threads: int
+) -> tuple[list[Group], dict[str, str]]:
+    """Find the groups of all graphs of a model, and why the other nodes are in none."""
+    analysis = Analysis(model.opset_imports.get("", 1), absorbed)
+    nodes = [node for graph in model.graphs() for node in graph]
+    analysis.refused.update({node: "not selected" for node in nodes if not selection.admits(node)})
+    regions = [region for graph in model.graphs() for region in find_regions(graph, analysis)]
+    groups = [_group(i, region, axes, threads) for i, region in enumerate(regions)]
+    return groups, _reasons(analysis)
+
+
+def _reasons(analysis: Analysis) -> dict[str, str]:
+    named = ((node.name or str(node.outputs[0].name), reason) for node, reason in analysis.refused.items())
+    return {name: reason for name, reason in named if name}
+
+
+def _group(number: int, region: Region, axes: Mapping[str, int], threads: int) -> Group:
+    planned = schedule(lower(region.call.function, region.call.inputs))
+    return Group(
+        id=f"g{number}",
+        graph=region.graph,
+        nodes=region.nodes,
+        inputs=region.outlined.inputs,
+        outputs=region.outlined.outputs,
+        call=region.call,
+        composition=composition(planned),
+        bytes_saved=bytes_saved(region.nodes, region.outlined.outputs, axes),
+        predicted_us=predicted_us(planned, axes, threads),
+    )
+
+
+def composition(planned: Schedule) -> str:
+    """Name how the operators of a kernel hand on their values (FusionStitching, table 1).
+
+    thread: in registers; warp: a row in cache between loops over it; block: several rows; global: one task does it all.
+    """
+    if not any(root.folds for root in planned.roots):
+        return "thread"
+    if not planned.parallel:
+        return "global"
+    return "block" if _depth(planned.tree) > 1 else "warp"
+
+
+def _depth(tree: Sequence[Loop | Leaf]) -> int:
+    return max((1 + _depth(item.body) for item in tree if isinstance(item, Loop)), default=0)
+
+
+def mirrored(groups: Sequence[Group], original: ir.Model, copy: ir.Model) -> list[Group]:
+    """Return the same groups of a clone of their model."""
+    values: dict[ir.Value, ir.Value] = {}
+    nodes: dict[ir.Node, ir.Node] = {}
+    graphs: dict[int, ir.Graph] = {}
+    for left, right in zip(original.graphs(), copy.graphs(), strict=True):
+        graphs[id(left)] = right
+        values.update(zip(left.inputs, right.inputs, strict=True))
+        values.update({value: right.initializers[name] for name, value in left.initializers.items()})
+        for a, b in zip(left, right, strict=True):
+            nodes[a] = b
+            values.update(zip(a.outputs, b.outputs, strict=True))
+    return [_moved(group, nodes, values, graphs) for group in groups]
+
+
+def _moved(
+    group: Group, nodes: Mapping[ir.Node, ir.Node], values: Mapping[ir.Value, ir.Value], graphs: Mapping[int, ir.Graph]
+) -> Group:
+    return Group(
+        id=group.id,
+        graph=graphs[id(group.graph)],
+        nodes=tuple(nodes[node] for node in group.nodes),
+        inputs=tuple(None if value is None else values[value] for value in group.inputs),
+        outputs=tuple(values[value] for value in group.outputs),
+        call=group.call,
+        composition=group.composition,
+        bytes_saved=group.bytes_saved,
+        predicted_us=group.predicted_us,
+    )

@@ -1,0 +1,49 @@
+"""Judgement: a group is kept if it beats onnxruntime, alone and within its model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+
+from sartor.tools.fuse.measure import GAIN, Setting, measure
+from sartor.tools.fuse.plan import Group, Measurement, Verdict
+
+Step = Callable[[int], None]
+
+
+def keep_all(groups: Iterable[Group]) -> tuple[Verdict, ...]:
+    """Keep every group unmeasured."""
+    return tuple(Verdict(group, Measurement(), True, "not measured") for group in groups)
+
+
+def judge(groups: Sequence[Group], setting: Setting, step: Step) -> tuple[Verdict, ...]:
+    """Measure every distinct call once and keep those that win."""
+    known: dict[tuple[object, ...], Measurement] = {}
+    verdicts = []
+    for group in groups:
+        key = (group.call.function.name, group.call.inputs)
+        if key not in known:
+            known[key] = measure(group, setting)
+        verdicts.append(_verdict(group, known[key]))
+        step(1)
+    return tuple(verdicts)
+
+
+def _verdict(group: Group, times: Measurement) -> Verdict:
+    if times.measured_us is None or times.baseline_us is None:
+        return Verdict(group, times, False, "sizes are not known before run time, so it could not be measured")
+    ratio = times.baseline_us / times.measured_us
+    if ratio >= GAIN:
+        return Verdict(group, times, True, f"{ratio:.2f} times as fast as onnxruntime")
+    return Verdict(group, times, False, f"only {ratio:.2f} times as fast as onnxruntime")
+
+
+def drop(verdicts: Sequence[Verdict], functions: frozenset[str]) -> tuple[Verdict, ...]:
+    """Leave out the groups of functions that hold their model back."""
+    reason = "the model as a whole is faster without it"
+    return tuple(
+        replace(verdict, kept=False, reason=reason)
+        if verdict.kept and verdict.group.call.function.name in functions
+        else verdict
+        for verdict in verdicts
+    )

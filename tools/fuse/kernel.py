@@ -1,0 +1,36 @@
+"""The executor of the domain `sartor.fuse`: from a function body to a kernel."""
+
+from __future__ import annotations
+
+from sartor.share.runtime.kernel import FunctionCall, Kernel, TensorType
+from sartor.tools.fuse.axes import NotEmittableError
+from sartor.tools.fuse.compile import compile_object, link
+from sartor.tools.fuse.lower import lower
+from sartor.tools.fuse.program import Program
+from sartor.tools.fuse.render.numba import render
+from sartor.tools.fuse.schedule import schedule
+
+DOMAIN = "sartor.fuse"
+
+
+def kernel_for_call(call: FunctionCall) -> Kernel | None:
+    """Compile a function for the types of one call; None where its body must run instead."""
+    try:
+        program, source = kernel_source(call)
+    except NotEmittableError:
+        return None
+    address, owner = link(compile_object(source))
+    return Kernel(call.function.domain, call.function.name, address, call.inputs, _ranked(program), owner)
+
+
+def kernel_source(call: FunctionCall) -> tuple[Program, str]:
+    """Write the kernel of a function for the types of one call.
+
+    Raises NotEmittableError where there is none.
+    """
+    program = lower(call.function, call.inputs)
+    return program, render(schedule(program))
+
+
+def _ranked(program: Program) -> tuple[TensorType, ...]:
+    return program.types

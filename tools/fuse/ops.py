@@ -1,0 +1,150 @@
+"""The scalar operators that kernels are made of: class, result type, cost and expression, one row each.
+
+An expression is Python source for numba. `{0}`, `{1}`, ... are the operands, `{t}` is the short name of the operands'
+compute type (f32, f64, i32, ...); names such as `exp_f32` are defined in `render/intrinsics.py` and
+`share/kernels/vecmath.py`. Costs are nanoseconds an element on one AVX-512 core, in cache; only their order of
+magnitude matters.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+import onnx_ir as ir
+
+D = ir.DataType
+
+
+class Class(Enum):
+    """What an operator costs, in the sense of FusionStitching section 3.2."""
+
+    LIGHT = "light element-wise"
+    EXPENSIVE = "expensive element-wise"
+
+
+class Result(Enum):
+    """The element type of a scalar operator's result."""
+
+    SAME = "the operands' type"
+    BOOL = "bool"
+
+
+@dataclass(frozen=True)
+class Scalar:
+    """One scalar operator; an empty expression means that the type family has none."""
+
+    name: str
+    floating: str
+    integral: str = ""
+    result: Result = Result.SAME
+    kind: Class = Class.LIGHT
+    cost: float = 0.03
+
+
+@dataclass(frozen=True)
+class Storage:
+    """How an element type is loaded, computed with and stored."""
+
+    memory: str
+    compute: str
+    size: int
+
+
+STORAGE: dict[ir.DataType, Storage] = {
+    D.FLOAT: Storage("f32", "f32", 4),
+    D.DOUBLE: Storage("f64", "f64", 8),
+    D.FLOAT16: Storage("f16", "f32", 2),
+    D.INT8: Storage("i8", "i8", 1),
+    D.INT16: Storage("i16", "i16", 2),
+    D.INT32: Storage("i32", "i32", 4),
+    D.INT64: Storage("i64", "i64", 8),
+    D.UINT8: Storage("u8", "u8", 1),
+    D.UINT16: Storage("u16", "u16", 2),
+    D.UINT32: Storage("u32", "u32", 4),
+    D.UINT64: Storage("u64", "u64", 8),
+    D.BOOL: Storage("b1", "b1", 1),
+}
+"""The element types that kernels know; float16 is storage only and computes in float32."""
+
+FLOATING = frozenset({D.FLOAT, D.DOUBLE, D.FLOAT16})
+
+
+def _light(name: str, floating: str, integral: str = "", result: Result = Result.SAME, cost: float = 0.03) -> Scalar:
+    return Scalar(name, floating, integral, result, Class.LIGHT, cost)
+
+
+def _both(name: str, expression: str, result: Result = Result.SAME) -> Scalar:
+    return Scalar(name, expression, expression, result)
+
+
+def _expensive(name: str, cost: float, floating: str = "", integral: str = "") -> Scalar:
+    return Scalar(name, floating or f"{name}_{{t}}({{0}})", integral, Result.SAME, Class.EXPENSIVE, cost)
+
+
+_ROWS = (
+    _both("add", "{0} + {1}"),
+    _both("sub", "{0} - {1}"),
+    _both("mul", "{0} * {1}"),
+    _light("div", "{0} / {1}", "trunc_div({0}, {1})", cost=0.1),
+    _both("neg", "-{0}"),
+    _light("abs", "fabs_{t}({0})", "abs({0})"),
+    _light("maximum", "max_{t}({0}, {1})", "max({0}, {1})"),
+    _light("minimum", "min_{t}({0}, {1})", "min({0}, {1})"),
+    _light("floor", "floor_{t}({0})", "{0}"),
+    _light("ceil", "ceil_{t}({0})", "{0}"),
+    _light("rint", "rint_{t}({0})", "{0}"),
+    _light("sqrt", "sqrt_{t}({0})", cost=0.2),
+    _both("sign", "{t}({0} > {t}(0)) - {t}({0} < {t}(0))"),
+    _both("equal", "{0} == {1}", Result.BOOL),
+    _both("less", "{0} < {1}", Result.BOOL),
+    _both("less_equal", "{0} <= {1}", Result.BOOL),
+    _light("isnan", "{0} != {0}", result=Result.BOOL),
+    _both("and", "{0} & {1}"),
+    _both("or", "{0} | {1}"),
+    _both("xor", "{0} ^ {1}"),
+    _light("not", "", "not {0}", Result.BOOL),
+    _light("invert", "", "~{0}"),
+    _light("shift_left", "", "{0} << {1}"),
+    _light("shift_right", "", "{0} >> {1}"),
+    _light("modulo", "", "{0} % {1}", cost=1.0),
+    _light("fmod", "{t}(math.fmod({0}, {1}))", "trunc_mod({0}, {1})", cost=4.0),
+    _expensive("exp", 0.25),
+    _expensive("log", 0.3),
+    _expensive("log1p", 0.3),
+    _expensive("tanh", 0.3),
+    _expensive("sigmoid", 0.3),
+    _expensive("erf", 0.3),
+    _expensive("gelu", 0.35),
+    _expensive("silu", 0.3),
+    _expensive("pow", 10.0, "{t}(math.pow({0}, {1}))", "int_pow({0}, {1})"),
+    *(
+        _expensive(name, 6.0, f"{{t}}(math.{name}({{0}}))")
+        for name in ("sin", "cos", "tan", "asin", "acos", "atan", "sinh", "cosh", "asinh", "acosh", "atanh")
+    ),
+)
+
+SCALARS: dict[str, Scalar] = {row.name: row for row in _ROWS}
+"""Every scalar operator but `where` and `cast`, whose operands have types of their own."""
+
+REDUCTIONS: dict[str, str] = {"sum": "add", "prod": "mul", "max": "maximum", "min": "minimum"}
+"""The scalar operator with which a reduction folds a new element into its accumulator."""
+
+WHERE_COST, CAST_COST = 0.04, 0.03
+
+
+def compute_type(dtype: ir.DataType) -> str:
+    """Name the type that values of `dtype` are computed in (f32 for float16)."""
+    return STORAGE[dtype].compute
+
+
+def scalar_expression(op: str, dtype: ir.DataType, operands: list[str]) -> str:
+    """Spell the scalar operator `op` on operands of type `dtype`.
+
+    Raises KeyError where the operator does not exist for the type.
+    """
+    row = SCALARS[op]
+    template = row.floating if dtype in FLOATING else row.integral
+    if not template:
+        raise KeyError(f"{op} of {dtype.name.lower()}")
+    return template.format(*operands, t=compute_type(dtype))

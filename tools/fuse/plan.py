@@ -1,0 +1,64 @@
+"""What flows through the story of `fuse`: groups of nodes, what was measured of them, and the verdict."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import onnx_ir as ir
+
+from sartor.share.runtime.kernel import FunctionCall
+
+DOMAIN = "sartor.fuse"
+
+
+@dataclass(frozen=True, eq=False)
+class Group:
+    """Nodes of one graph that one kernel can compute; `call` is the function and the types it is called with."""
+
+    id: str
+    graph: ir.Graph
+    nodes: tuple[ir.Node, ...]
+    inputs: tuple[ir.Value | None, ...]
+    outputs: tuple[ir.Value, ...]
+    call: FunctionCall
+    composition: str
+    bytes_saved: int | None
+    predicted_us: float | None
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of the member nodes, or their operators where they have none."""
+        return tuple(node.name or node.op_type for node in self.nodes)
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """Microseconds of one group: as a kernel, and as onnxruntime runs the same nodes."""
+
+    measured_us: float | None = None
+    baseline_us: float | None = None
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether a group is fused, and why."""
+
+    group: Group
+    measurement: Measurement
+    kept: bool
+    reason: str
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All groups of a model with their verdicts, and the nodes that no group could take."""
+
+    verdicts: tuple[Verdict, ...]
+    refused: dict[str, str] = field(default_factory=dict)
+    dispatches_before: int | None = None
+    dispatches_after: int | None = None
+
+    @property
+    def kept(self) -> tuple[Group, ...]:
+        """The groups that will be fused."""
+        return tuple(verdict.group for verdict in self.verdicts if verdict.kept)

@@ -1,0 +1,141 @@
+"""The tensor program of a group: what is computed, over which iteration variables, before anybody decides in which
+order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import onnx_ir as ir
+
+from sartor.share.runtime.kernel import TensorType
+from sartor.tools.fuse.axes import Atom, Axes, Size
+
+
+@dataclass(frozen=True, eq=False)
+class Value:
+    """A tensor of the program: element type and, an axis, the atoms that index it."""
+
+    dtype: ir.DataType
+    axes: Axes
+
+
+@dataclass(frozen=True, eq=False)
+class Load(Value):
+    """An input of the kernel, read where its axes say; every use of an input is a Load of its own."""
+
+    position: int
+
+
+@dataclass(frozen=True, eq=False)
+class Const(Value):
+    """A number known at compile time."""
+
+    value: float | int | bool
+
+
+@dataclass(frozen=True, eq=False)
+class Count(Value):
+    """The number of elements along some axes, as a number of the value's type (the divisor of a mean)."""
+
+    over: Axes
+
+
+@dataclass(frozen=True, eq=False)
+class Elementwise(Value):
+    """A registered scalar operator (`ops.SCALARS`) applied point by point."""
+
+    op: str
+    args: tuple[Value, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Reduce(Value):
+    """A reduction of `arg` over the axes `over`: sum, prod, max or min."""
+
+    op: str
+    arg: Value
+    over: Axes
+
+
+@dataclass(frozen=True)
+class Affine:
+    """The index `start + step * atom`, where start is `length * size + offset`; without atom it is a constant."""
+
+    atom: Atom | None
+    step: int
+    offset: int
+    length: Size | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class At(Value):
+    """`arg` with one of its atoms replaced by an affine index (slices)."""
+
+    arg: Value
+    atom: Atom
+    index: Affine
+
+
+@dataclass(frozen=True, eq=False)
+class Take(Value):
+    """A Load with one of its atoms replaced by an index that is itself a value (gather); negative indices count from the end."""
+
+    arg: Load
+    atom: Atom
+    index: Value
+
+
+@dataclass(frozen=True, eq=False)
+class Concat(Value):
+    """Parts side by side along `atom`; a part is a value, its own atom there (None for size 1) and its size."""
+
+    atom: Atom
+    parts: tuple[tuple[Value, Atom | None, Size], ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Iota(Value):
+    """The position along an atom, as int64."""
+
+    atom: Atom
+
+
+@dataclass(frozen=True)
+class Program:
+    """A group ready to be scheduled: its input types, and its output values with their types."""
+
+    inputs: tuple[TensorType | None, ...]
+    outputs: tuple[Value, ...]
+    types: tuple[TensorType, ...]
+
+
+def operands(value: Value) -> tuple[Value, ...]:
+    """List the values that `value` is computed from."""
+    match value:
+        case Elementwise(args=args):
+            return args
+        case Reduce(arg=arg) | At(arg=arg):
+            return (arg,)
+        case Take(arg=arg, index=index):
+            return (arg, index)
+        case Concat(parts=parts):
+            return tuple(part for part, _, _ in parts)
+    return ()
+
+
+def walk(roots: tuple[Value, ...]) -> Iterator[Value]:
+    """Yield every value once, operands before users."""
+    done: set[Value] = set()
+    stack = [(root, False) for root in reversed(roots)]
+    while stack:
+        value, expanded = stack.pop()
+        if value in done:
+            continue
+        if expanded:
+            done.add(value)
+            yield value
+            continue
+        stack.append((value, True))
+        stack.extend((arg, False) for arg in reversed(operands(value)))

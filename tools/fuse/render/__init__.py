@@ -1,0 +1,1 @@
+"""Renderers: a schedule becomes the source of a kernel."""

@@ -1,0 +1,44 @@
+"""Run-time sizes: which input dimension tells a named size, and the checks that the plan query makes."""
+
+from __future__ import annotations
+
+from sartor.share.runtime.kernel import TensorType
+from sartor.tools.fuse.axes import NotEmittableError, Size, parse_size
+
+
+class Sizes:
+    """The sizes of a kernel as expressions over `dims`, the sizes of all inputs one after the other."""
+
+    def __init__(self, inputs: tuple[TensorType | None, ...]) -> None:
+        self.names: dict[str, str] = {}
+        self.lines: list[str] = []
+        self._axes = [parse_size(dim) for kind in inputs if kind is not None for dim in kind.shape]
+        for exact in (True, False):
+            for position, size in enumerate(self._axes):
+                self._bind(position, size, exact)
+
+    def _bind(self, position: int, size: Size, exact: bool) -> None:
+        unknown = [name for name in size.names if name not in self.names]
+        if len(unknown) != 1 or (exact and size != Size(1, size.names[:1])):
+            return
+        known = Size(size.factor, tuple(name for name in size.names if name in self.names))
+        divisor = "" if known.is_one else f" // ({self.text(known)})"
+        variable = f"s{len(self.names)}"
+        self.lines.append(f"{variable} = dims[{position}]{divisor}")
+        self.names[unknown[0]] = variable
+
+    def text(self, size: Size) -> str:
+        """Spell a size.
+
+        Raises NotEmittableError where no input tells one of its names.
+        """
+        for name in size.names:
+            if name not in self.names:
+                raise NotEmittableError(f"the size {name} is not that of an input")
+        factors = [str(size.factor)] * (size.factor != 1 or not size.names)
+        return " * ".join(factors + [self.names[name] for name in size.names])
+
+    def checks(self) -> list[str]:
+        """List the conditions under which the kernel's view of its inputs is wrong."""
+        wrong = [f"dims[{position}] != {self.text(size)}" for position, size in enumerate(self._axes)]
+        return [*wrong, *(f"{name} < 1" for name in self.names.values())]

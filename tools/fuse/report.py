@@ -1,0 +1,73 @@
+"""The plan as data (the JSON contract of `fuse --dry-run --json`) and as text."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+from sartor.tools.fuse.plan import Plan, Verdict
+
+
+def as_data(plan: Plan) -> dict[str, Any]:
+    """Return the document that docs/json.md describes."""
+    return {
+        "schema": 1,
+        "dispatches_before": plan.dispatches_before,
+        "dispatches_after": plan.dispatches_after,
+        "groups": [_group(verdict) for verdict in plan.verdicts],
+        "refused": dict(plan.refused),
+    }
+
+
+def _group(verdict: Verdict) -> dict[str, Any]:
+    group, times = verdict.group, verdict.measurement
+    return {
+        "id": group.id,
+        "function": group.call.function.name,
+        "nodes": list(group.names),
+        "composition": group.composition,
+        "bytes_saved": group.bytes_saved,
+        "predicted_us": _rounded(group.predicted_us),
+        "measured_us": _rounded(times.measured_us),
+        "baseline_us": _rounded(times.baseline_us),
+        "kept": verdict.kept,
+        "reason": verdict.reason,
+    }
+
+
+def _rounded(time: float | None) -> float | None:
+    return None if time is None else round(time, 3)
+
+
+def as_text(plan: Plan) -> str:
+    """Return the plan for people: every group with its members and times, then what was left out and why."""
+    lines = [headline(plan)]
+    for verdict in plan.verdicts:
+        lines += ["", *_paragraph(verdict)]
+    if plan.refused:
+        lines += ["", "not fusable:"]
+        lines += [f"  {count} x {reason}" for reason, count in Counter(plan.refused.values()).most_common()]
+    return "\n".join(lines)
+
+
+def headline(plan: Plan) -> str:
+    """Return the result in one line."""
+    kept = sum(verdict.kept for verdict in plan.verdicts)
+    counts = ""
+    if plan.dispatches_before is not None and plan.dispatches_after is not None:
+        counts = f"; non-compute operators {plan.dispatches_before} -> {plan.dispatches_after}"
+    return f"{kept} of {len(plan.verdicts)} groups fused{counts}"
+
+
+def _paragraph(verdict: Verdict) -> list[str]:
+    group, times = verdict.group, verdict.measurement
+    operators = Counter(node.op_type for node in group.nodes)
+    listed = ", ".join(f"{op} x{count}" if count > 1 else op for op, count in operators.items())
+    saved = "" if group.bytes_saved is None else f", {group.bytes_saved} bytes of traffic saved"
+    lines = [f"{group.id} {group.call.function.name} {'fused' if verdict.kept else 'left out'}: {verdict.reason}"]
+    lines.append(f"  {len(group.nodes)} nodes, {group.composition} composition{saved}")
+    if times.measured_us is not None and times.baseline_us is not None:
+        lines.append(f"  kernel {times.measured_us:.1f} us, onnxruntime {times.baseline_us:.1f} us")
+    lines.append(f"  operators: {listed}")
+    lines.append(f"  nodes: {' '.join(group.names)}")
+    return lines

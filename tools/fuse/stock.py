@@ -1,0 +1,110 @@
+"""What stock onnxruntime makes of a model: the nodes it still runs after its own optimisations, and what it fuses
+into compute.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import onnx_ir as ir
+
+from sartor.share.runtime import load
+from sartor.tools.fuse.plan import DOMAIN
+from sartor.tools.fuse.rules import RULES
+
+COMPUTE_WORDS = ("Conv", "MatMul", "Gemm", "Attention", "LSTM", "GRU", "RNN", "Einsum", "MoE")
+"""An operator whose name holds one of these is compute-intensive, in the standard as in onnxruntime's own domains."""
+
+_LIMIT = 1 << 30
+_LARGE_TENSOR = 1 << 16
+
+
+@dataclass(frozen=True)
+class StockView:
+    """The number of non-compute nodes, and the values that a compute node makes after fusion with what followed it."""
+
+    dispatches: int
+    absorbed: frozenset[str]
+
+
+def is_compute(op_type: str) -> bool:
+    """Tell whether an operator spends its time on arithmetic rather than on memory."""
+    return any(word in op_type for word in COMPUTE_WORDS)
+
+
+def view(model: ir.Model) -> StockView:
+    """Let onnxruntime optimise a model (with our kernels, where it calls any) and look at the result."""
+    optimised = _optimised(model, layout=True)
+    nodes = [node for node in _all_nodes(optimised) if node.op_type != "Constant"]
+    if any(node.domain == "com.microsoft.nchwc" for node in nodes):
+        # In the blocked layout values have new names; one level below they keep their own.
+        plain = list(_all_nodes(_optimised(model, layout=False)))
+    else:
+        plain = nodes
+    made = {out.name for node in plain if is_compute(node.op_type) for out in node.outputs}
+    rows = {out.name: node for node in _all_nodes(model) if node.op_type in RULES for out in node.outputs}
+    ends = {name for name in rows if name in made}
+    absorbed = ends | _between(rows, ends, {out.name for node in plain for out in node.outputs})
+    count = sum(not is_compute(node.op_type) for node in nodes)
+    return StockView(count, frozenset(name for name in absorbed if name))
+
+
+def _between(rows: dict[str | None, ir.Node], ends: set[str | None], remaining: set[str | None]) -> set[str | None]:
+    """Return the values between a compute node and the end of what was fused into it: they exist no more."""
+    out: set[str | None] = set()
+    pending = list(ends)
+    while pending:
+        for value in rows[pending.pop()].inputs:
+            if value is not None and value.name in rows and value.name not in remaining | out:
+                out.add(value.name)
+                pending.append(value.name)
+    return out
+
+
+def _all_nodes(model: ir.Model) -> Iterator[ir.Node]:
+    yield from ir.traversal.RecursiveGraphIterator(model.graph)
+
+
+def _optimised(model: ir.Model, layout: bool) -> ir.Model:
+    import onnxruntime
+
+    with tempfile.TemporaryDirectory(prefix="sartor-") as folder:
+        path = Path(folder) / "optimised.onnx"
+
+        def options(session_options: onnxruntime.SessionOptions) -> None:
+            session_options.optimized_model_filepath = str(path)
+            if not layout:
+                level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
+                session_options.graph_optimization_level = level
+
+        load(light(model), threads=1, session_options=options)
+        return _read(path)
+
+
+def _read(path: Path) -> ir.Model:
+    """Read into memory: the file goes away."""
+    import onnx
+
+    return ir.serde.deserialize_model(onnx.load(str(path)))
+
+
+def light(model: ir.Model) -> ir.Model:
+    """Return the model itself or, where its weights exceed 1 GiB, a copy in which the large ones are inputs."""
+    weights = [value for value in model.graph.initializers.values() if value.const_value is not None]
+    if sum(value.const_value.nbytes for value in weights if value.const_value is not None) <= _LIMIT:
+        return model
+    copy = model.clone()
+    for value in list(copy.graph.initializers.values()):
+        if value.const_value is not None and value.const_value.nbytes > _LARGE_TENSOR:
+            value.const_value = None
+            del copy.graph.initializers[str(value.name)]
+            copy.graph.inputs.append(value)
+    return copy
+
+
+def calls(model: ir.Model) -> int:
+    """Count the calls of fused functions."""
+    return sum(node.domain == DOMAIN for node in _all_nodes(model))
