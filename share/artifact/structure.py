@@ -124,14 +124,24 @@ def _check_nodes(nodes: Sequence[onnx.NodeProto], known: set[str], outer: list[s
                 _define(name, known, subject)
     scopes = [known, *outer]
     for node in nodes:
-        if any(attribute.HasField("sparse_tensor") or attribute.sparse_tensors for attribute in node.attribute):
-            raise _sparse(subject)
+        _check_attributes(node, subject)
         for name in node.input:
             if name and not any(name in scope for scope in scopes):
                 raise damaged(f"node {_title(node)} reads {quote(name)}, which nothing defines", subject)
         for graph in _subgraphs(node):
             _check_graph(graph, scopes, subject)
     _check_order(nodes, given, known, subject)
+
+
+def _check_attributes(node: onnx.NodeProto, subject: str) -> None:
+    for attribute in node.attribute:
+        if attribute.HasField("sparse_tensor") or attribute.sparse_tensors:
+            raise _sparse(subject)
+        # Numbers and strings may be left out where they are zero or empty.
+        field = {attribute.TENSOR: "t", attribute.GRAPH: "g", attribute.TYPE_PROTO: "tp"}.get(attribute.type)
+        held = attribute.type != attribute.UNDEFINED and (field is None or attribute.HasField(field))
+        if not (held or attribute.ref_attr_name):
+            raise damaged(f"attribute {quote(attribute.name)} of node {_title(node)} has no value of its type", subject)
 
 
 def _check_order(nodes: Sequence[onnx.NodeProto], given: set[str], known: set[str], subject: str) -> None:

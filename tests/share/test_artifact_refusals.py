@@ -297,6 +297,14 @@ def edit_no_text(model: onnx.ModelProto) -> None:
     model.graph.node[0].MergeFromString(b"\x22\x01\xff")
 
 
+def edit_untyped_attribute(model: onnx.ModelProto) -> None:
+    model.graph.node[3].attribute[0].type = onnx.AttributeProto.UNDEFINED
+
+
+def edit_mistyped_attribute(model: onnx.ModelProto) -> None:
+    model.graph.node[3].attribute[0].type = onnx.AttributeProto.GRAPH
+
+
 CONTRADICTIONS: dict[Callable[[onnx.ModelProto], None], str] = {
     edit_no_graph: f"the model has no graph. {AGAIN}",
     edit_ir_version: f"the model has IR version {onnx.IR_VERSION + 1}; "
@@ -331,6 +339,8 @@ CONTRADICTIONS: dict[Callable[[onnx.ModelProto], None], str] = {
     edit_raw_strings: f"tensor 'weight' keeps strings as raw data. {AGAIN}",
     edit_constant: f"tensor '' declares 5 bytes and holds 1. {AGAIN}",
     edit_sparse_constant: "the model stores sparse tensors, which we can't read. Store them dense",
+    edit_untyped_attribute: f"attribute 'value' of node 'Constant' has no value of its type. {AGAIN}",
+    edit_mistyped_attribute: f"attribute 'value' of node 'Constant' has no value of its type. {AGAIN}",
     edit_input_type: f"the model can't be understood (77 is not a valid DataType). {AGAIN}",
     edit_no_text: f"the model is damaged, a name in it is not text. {AGAIN}",
 }
