@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import os
+import re
 import stat
 from enum import Enum
 from pathlib import Path
@@ -72,6 +73,8 @@ _REMEDIES = {
 
 # An HDF5 file may start with a user block of 512 bytes or a doubling of that.
 _HDF5_OFFSETS = (512, 1024, 2048)
+# A lone bracket also starts an INI or TOML section.
+_JSON_START = re.compile(r'[\[{]\s*["\[\]{}\d-]')
 _TEXT_CONTROLS = frozenset(b"\t\n\r\f\x1b")
 
 
@@ -166,4 +169,4 @@ def _text(head: bytes) -> Kind:
     start = text.lstrip("\ufeff \t\r\n")[:200].lower()
     if start.startswith(("<!doctype html", "<html", "<head", "<?xml")):
         return Kind.HTML
-    return Kind.JSON if start.startswith(("{", "[")) else Kind.TEXT
+    return Kind.JSON if _JSON_START.match(start) else Kind.TEXT

@@ -123,6 +123,7 @@ LOOKALIKES = {
         "Name the .onnx file that it was made from",
     ),
     "json": (lambda: b'{"a": 1}', Kind.JSON, "a JSON document", "Name an ONNX model"),
+    "section": (lambda: b"[build-system]\n", Kind.TEXT, "a text file", "Name an ONNX model"),
     "text": (lambda: "ein Wörterbuch\n".encode(), Kind.TEXT, "a text file", "Name an ONNX model"),
     "long text": (
         lambda: "aö".encode() * 3000,
