@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, cast
 
 import numpy as np
+from llvmlite import binding as llvm
 from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
@@ -125,6 +127,15 @@ class Scalar:
         arguments = [self.value, *(other.value for other in others)]
         return Scalar(self.builder, self.builder.call(function, arguments, fastmath=FLAGS))
 
+    def times_power(self, exponent: Word) -> Scalar:
+        """Multiply a float32 by 2^exponent, rounding once where the result is subnormal; exponents in [-252, 254]."""
+        if scales_vectors():
+            name, kinds = "llvm.ldexp", [self.value.type, WORD]
+            function = self.builder.module.declare_intrinsic(name, kinds, ir.FunctionType(self.value.type, kinds))
+            return Scalar(self.builder, self.builder.call(function, [self.value, exponent.value], fastmath=FLAGS))
+        half = exponent >> 1
+        return self * _power_of_two(half) * _power_of_two(exponent - half)
+
     def library(self, name: str) -> Scalar:
         """Call a function of the C mathematics library; such a call is not vectorised."""
         element = self.value.type
@@ -145,6 +156,17 @@ class Scalar:
     def _compare(self, operator: str, other: Scalar | float) -> Condition:
         answer = self.builder.fcmp_ordered(operator, self.value, self.operand(other), flags=FLAGS)
         return Condition(self.builder, answer)
+
+
+@cache
+def scales_vectors() -> bool:
+    """Tell whether this processor has one instruction that scales by powers of two (AVX-512 vscalef)."""
+    return bool(llvm.get_host_cpu_features().get("avx512f", False))
+
+
+def _power_of_two(exponent: Word) -> Scalar:
+    """Give 2^exponent for an exponent in [-126, 127]."""
+    return ((exponent + 127) << 23).reinterpret()
 
 
 def polynomial(x: Scalar, coefficients: tuple[float, ...]) -> Scalar:

@@ -77,8 +77,7 @@ def _power_of_two(exponent: Word) -> Scalar:
 
 def _exp(x: Scalar) -> Scalar:
     rest, exponent = _reduce(x.at_least(-104.0).at_most(89.0))
-    first, second = _halves(exponent)
-    return _exp_near_zero(rest) * first * second
+    return _exp_near_zero(rest).times_power(exponent)
 
 
 def _expm1(x: Scalar) -> Scalar:
@@ -124,8 +123,7 @@ def _erf(x: Scalar) -> Scalar:
 
 def _sigmoid(x: Scalar) -> Scalar:
     rest, exponent = _reduce(-abs(x).at_most(110.0))
-    first, second = _halves(exponent)
-    e = _exp_near_zero(rest) * first * second
+    e = _exp_near_zero(rest).times_power(exponent)
     return (x < 0.0).select(e, 1.0) / (e + 1.0)
 
 
@@ -155,8 +153,7 @@ def _gelu(x: Scalar) -> Scalar:
 
 def _softplus(x: Scalar) -> Scalar:
     rest, exponent = _reduce(-abs(x).at_most(110.0))
-    first, second = _halves(exponent)
-    e = _exp_near_zero(rest) * first * second
+    e = _exp_near_zero(rest).times_power(exponent)
     return (x > 0.0).select(x, 0.0) + (e * e * polynomial(e, _LOG1P_TAIL) + e)
 
 
