@@ -67,8 +67,9 @@ def llvm_ir(source: str) -> str:
     names = _namespace()
     scope = dict(names)
     exec(compile(source, "<kernel>", "exec"), scope)
-    pointers = types.CPointer(types.voidptr)
-    signature = types.int64(pointers, pointers, types.CPointer(types.int64), types.voidptr, types.int64, types.int64)
+    pointers = types.CPointer(types.voidptr)  # type: ignore[no-untyped-call]
+    sizes = types.CPointer(types.int64)  # type: ignore[no-untyped-call]
+    signature = types.int64(pointers, pointers, sizes, types.voidptr, types.int64, types.int64)
     compiled = cfunc(signature, fastmath=FASTMATH, error_model="numpy")(scope["kernel"])
     return re.sub(rf'@"?{re.escape(compiled.native_name)}"?(?=[\s(])', f"@{SYMBOL}", compiled.inspect_llvm())
 

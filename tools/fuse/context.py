@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
+from time import monotonic
 
 import numpy as np
 import onnx_ir as ir
@@ -21,8 +22,11 @@ from sartor.share.runtime import load
 from sartor.share.timing import Race, race
 from sartor.tools.fuse.measure import Setting, runner
 
-SECONDS = 0.6
+SECONDS = 0.5
 """Time of one comparison."""
+
+PATIENCE = 8.0
+"""Seconds after which no further function is tried; the most doubtful ones come first."""
 
 MARGIN = 1.02
 """How many times faster the model must be without a function for the function to be dropped."""
@@ -31,21 +35,17 @@ LARGEST = 1 << 30
 """Bytes of weights above which a model is not run as a whole: it may not fit into memory twice."""
 
 
-def burdens(model: ir.Model, functions: Sequence[str], setting: Setting, identity: str) -> frozenset[str]:
-    """Return the functions without whose kernels the model runs faster.
-
-    `model` is the fused model, `identity` what the result is remembered under; needs every input's axes in the setting.
-    """
-    weights = sum(v.const_value.nbytes for v in model.graph.initializers.values() if v.const_value is not None)
+def burdens(
+    fused: ir.Model, original: ir.Model, functions: Sequence[str], setting: Setting, identity: str
+) -> frozenset[str]:
+    """Return the functions without whose kernels the model runs faster; `identity` names the original's content."""
+    weights = sum(v.const_value.nbytes for v in fused.graph.initializers.values() if v.const_value is not None)
     if not functions or weights > LARGEST:
         return frozenset()
     name = _entry(functions, setting, identity)
     found = get(name)
     if found is None:
-        dropped = _search(
-            ir.serde.serialize_model(model).SerializeToString(), _feed(model, setting), functions, setting
-        )
-        found = json.dumps(sorted(dropped)).encode()
+        found = json.dumps(sorted(_search(fused, original, functions, setting))).encode()
         put(name, found)
     return frozenset(json.loads(found))
 
@@ -75,24 +75,24 @@ def _is_axis(model: ir.Model, name: str) -> bool:
     )
 
 
-def _search(
-    content: bytes, feed: Mapping[str, np.ndarray], functions: Sequence[str], setting: Setting
-) -> frozenset[str]:
+def _search(fused: ir.Model, original: ir.Model, functions: Sequence[str], setting: Setting) -> frozenset[str]:
     """Leave out one function after the other; stay without those that the model is faster without."""
+    feed, content = _feed(fused, setting), ir.serde.serialize_model(fused).SerializeToString()
 
     def session(skip: frozenset[str]) -> Callable[[], object]:
         return runner(load(content, threads=setting.threads, skip=skip), feed)
 
+    started = monotonic()
     dropped: frozenset[str] = frozenset()
     current = session(dropped)
     for name in functions:
+        if monotonic() - started > PATIENCE:
+            break
         without = session(dropped | {name})
         if _faster(race(without, current, SECONDS)):
             dropped, current = dropped | {name}, without
-    rest = [name for name in functions if name not in dropped]
-    if rest and _faster(race(session(frozenset(functions)), current, SECONDS)):
-        return frozenset(functions)
-    return dropped
+    stock = runner(load(original, threads=setting.threads), feed)
+    return frozenset(functions) if _faster(race(stock, current, SECONDS)) else dropped
 
 
 def _faster(result: Race) -> bool:

@@ -24,7 +24,17 @@ def emit(model: ir.Model, groups: Sequence[Group]) -> None:
     for graph in {id(group.graph): group.graph for group in groups}.values():
         graph.sort()
     model.opset_imports[DOMAIN] = 1
-    model.ir_version = max(model.ir_version or 0, LEAST_IR_VERSION)
+    _raise_ir_version(model)
+
+
+def _raise_ir_version(model: ir.Model) -> None:
+    """Local functions need IR 8 and more; before IR 4 every initialiser was an input, and yet a constant."""
+    if model.ir_version < 4:
+        constants = set(model.graph.initializers)
+        inputs = [value for value in model.graph.inputs if value.name not in constants]
+        model.graph.inputs.clear()
+        model.graph.inputs.extend(inputs)
+    model.ir_version = max(model.ir_version, LEAST_IR_VERSION)
 
 
 def _replace(model: ir.Model, group: Group, replaced: dict[ir.Value | None, ir.Value]) -> None:

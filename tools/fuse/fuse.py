@@ -16,7 +16,7 @@ from sartor.tools.fuse.emit import emit
 from sartor.tools.fuse.group import Selection, find_groups, mirrored
 from sartor.tools.fuse.judge import drop, judge, keep_all
 from sartor.tools.fuse.measure import Setting, axis_sizes
-from sartor.tools.fuse.plan import Group, Plan, Verdict
+from sartor.tools.fuse.plan import DOMAIN, Group, Plan, Verdict
 
 
 @dataclass(frozen=True)
@@ -65,8 +65,9 @@ def make_plan(model: Model, options: Options) -> Plan:
 
 def _in_context(model: Model, verdicts: tuple[Verdict, ...], setting: Setting) -> tuple[Verdict, ...]:
     kept = [verdict.group for verdict in verdicts if verdict.kept]
-    functions = list(dict.fromkeys(group.call.function.name for group in kept))
-    return drop(verdicts, burdens(_fused_copy(model.ir, kept), functions, setting, model.sha256))
+    doubtful = sorted((verdict for verdict in verdicts if verdict.kept), key=lambda verdict: verdict.ratio)
+    functions = list(dict.fromkeys(verdict.group.call.function.name for verdict in doubtful))
+    return drop(verdicts, burdens(_fused_copy(model.ir, kept), model.ir, functions, setting, model.sha256))
 
 
 def _fused_copy(model: ir.Model, groups: Sequence[Group]) -> ir.Model:
@@ -78,7 +79,7 @@ def _fused_copy(model: ir.Model, groups: Sequence[Group]) -> ir.Model:
 
 def _call_operands(model: ir.Model) -> set[ir.Value]:
     """Return the values whose types a session needs to find kernels."""
-    calls = [node for graph in model.graphs() for node in graph if node.domain == stock.DOMAIN]
+    calls = [node for graph in model.graphs() for node in graph if node.domain == DOMAIN]
     return {value for call in calls for value in (*call.inputs, *call.outputs) if value is not None}
 
 

@@ -32,10 +32,10 @@ def judge(groups: Sequence[Group], setting: Setting, step: Step) -> tuple[Verdic
 def _verdict(group: Group, times: Measurement) -> Verdict:
     if times.measured_us is None or times.baseline_us is None:
         return Verdict(group, times, False, "sizes are not known before run time, so it could not be measured")
-    ratio = times.baseline_us / times.measured_us
-    if ratio >= GAIN:
-        return Verdict(group, times, True, f"{ratio:.2f} times as fast as onnxruntime")
-    return Verdict(group, times, False, f"only {ratio:.2f} times as fast as onnxruntime")
+    verdict = Verdict(group, times, True, "")
+    if verdict.ratio >= GAIN:
+        return replace(verdict, reason=f"{verdict.ratio:.2f} times as fast as onnxruntime")
+    return replace(verdict, kept=False, reason=f"only {verdict.ratio:.2f} times as fast as onnxruntime")
 
 
 def drop(verdicts: Sequence[Verdict], functions: frozenset[str]) -> tuple[Verdict, ...]:

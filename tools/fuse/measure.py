@@ -62,7 +62,9 @@ def measure(group: Group, setting: Setting) -> Measurement:
 
 def group_model(group: Group, axes: Mapping[str, int]) -> ir.Model | None:
     """Make a model of one call with concrete sizes; weights of the group stay weights."""
-    inputs, weights, arguments = [], [], []
+    inputs: list[ir.Value] = []
+    weights: list[ir.Value] = []
+    arguments: list[ir.Value | None] = []
     for index, (value, kind) in enumerate(zip(group.inputs, group.call.inputs, strict=True)):
         if value is None or kind is None:
             arguments.append(None)
@@ -107,7 +109,7 @@ def _concrete(kind: TensorType, axes: Mapping[str, int]) -> list[int] | None:
 def _entry(group: Group, model: ir.Model, setting: Setting) -> str:
     import onnxruntime
 
-    shapes = [[int(dim) for dim in value.shape or ()] for value in (*model.graph.inputs, *_weights(model))]
+    shapes = [list(value.shape.numpy()) if value.shape else [] for value in (*model.graph.inputs, *_weights(model))]
     _, source = kernel_source(group.call)
     text = json.dumps([object_name(source), shapes, setting.threads, onnxruntime.__version__, SECONDS])
     return f"m_{hashlib.sha256(text.encode()).hexdigest()[:32]}.json"
@@ -136,7 +138,7 @@ def runner(session: Any, feed: Mapping[str, np.ndarray]) -> Callable[[], object]
         return lambda: session.run(None, dict(feed))
     binding = session.io_binding()
     for name, array in feed.items():
-        binding.bind_cpu_input(name, np.ascontiguousarray(array))
+        binding.bind_cpu_input(name, np.require(array, requirements="C"))
     for output in session.get_outputs():
         binding.bind_output(output.name)
     return lambda: session.run_with_iobinding(binding)

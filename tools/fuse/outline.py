@@ -80,7 +80,7 @@ class _Body:
         """Copy a node; constants that it needs at compile time come with it."""
         inputs = [self._operand(node, i) for i in range(len(node.inputs))]
         outputs = [ir.Value(name=f"v{len(self.nodes)}_{i}" if out.name else "") for i, out in enumerate(node.outputs)]
-        attributes = [attr for attr in node.attributes.values()]
+        attributes = list(node.attributes.values())
         self.nodes.append(ir.Node("", node.op_type, inputs, attributes, outputs=outputs))
         self.inner.update(zip(node.outputs, outputs, strict=True))
         self.spelling.append(_spell(self.nodes[-1]))

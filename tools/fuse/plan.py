@@ -48,6 +48,14 @@ class Verdict:
     kept: bool
     reason: str
 
+    @property
+    def ratio(self) -> float:
+        """How many times faster than onnxruntime the group measured; 1 where it was not measured."""
+        times = self.measurement
+        if times.measured_us is None or times.baseline_us is None:
+            return 1.0
+        return times.baseline_us / times.measured_us
+
 
 @dataclass(frozen=True)
 class Plan:

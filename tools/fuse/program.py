@@ -80,7 +80,7 @@ class At(Value):
 
 @dataclass(frozen=True, eq=False)
 class Take(Value):
-    """A Load with one of its atoms replaced by an index that is itself a value (gather); negative indices count from the end."""
+    """A Load with one of its atoms replaced by a computed index (gather); negative indices count from the end."""
 
     arg: Load
     atom: Atom

@@ -137,7 +137,8 @@ def _exact(value: Value) -> bool:
 def _by_level(roots: list[Root], layout: Layout) -> tuple[Root, ...]:
     """Sort by the longest chain of stored values, so that independent reductions share a pass."""
     position = {value: i for i, value in enumerate(layout.values)}
-    known, level = stored(roots), {}
+    known = stored(roots)
+    level: dict[Root, int] = {}
     for root in sorted(roots, key=lambda root: position[root.value]):
         level[root] = 1 + max((level[other] for other in reads(root, known)), default=0)
     return tuple(sorted(level, key=lambda root: level[root]))
@@ -256,7 +257,7 @@ def paths(tree: tuple[Loop | Leaf, ...], above: tuple[Loop, ...] = ()) -> dict[R
 
 
 def _buffers(roots: tuple[Root, ...], tree: tuple[Loop | Leaf, ...]) -> dict[Root, tuple[Atom, ...]]:
-    """Give scratch memory to what is needed outside the loops in which it is made; the atoms are those that index it."""
+    """Give scratch memory, and the atoms that index it, to what is needed outside the loops in which it is made."""
     where, known = paths(tree), stored(roots)
     users: dict[Root, list[Root]] = {}
     for root in roots:
@@ -272,7 +273,7 @@ def _buffers(roots: tuple[Root, ...], tree: tuple[Loop | Leaf, ...]) -> dict[Roo
 
 
 def _temporaries(layout: Layout, roots: tuple[Root, ...], tree: tuple[Loop | Leaf, ...]) -> tuple[Value, ...]:
-    """Find values that two leaves need and that are dear: from the outputs down, so that the whole of an expression is kept."""
+    """Find dear values that two leaves need, from the outputs down, so that the whole of an expression is kept."""
     where = paths(tree)
     leaf = {root: i for i, item in enumerate(_leaves(tree)) for root in item.roots}
     parallel = {loop.atom for loop in _shared_loops(where)}
@@ -337,9 +338,9 @@ def _shifted(layout: Layout) -> set[Value]:
             case At(arg=arg, atom=atom):
                 _mark(layout, arg, layout.one(atom), out)
             case Concat(parts=parts):
-                for part, atom, _ in parts:
-                    if atom is not None:
-                        _mark(layout, part, layout.one(atom), out)
+                for part, own, _ in parts:
+                    if own is not None:
+                        _mark(layout, part, layout.one(own), out)
     return out
 
 

@@ -18,6 +18,7 @@ from sartor.tools.fuse.rules import RULES
 COMPUTE_WORDS = ("Conv", "MatMul", "Gemm", "Attention", "LSTM", "GRU", "RNN", "Einsum", "MoE")
 """An operator whose name holds one of these is compute-intensive, in the standard as in onnxruntime's own domains."""
 
+_NAME = "sartor node "
 _LIMIT = 1 << 30
 _LARGE_TENSOR = 1 << 16
 
@@ -37,38 +38,47 @@ def is_compute(op_type: str) -> bool:
 
 def view(model: ir.Model) -> StockView:
     """Let onnxruntime optimise a model (with our kernels, where it calls any) and look at the result."""
-    optimised = _optimised(model, layout=True)
-    nodes = [node for node in _all_nodes(optimised) if node.op_type != "Constant"]
-    if any(node.domain == "com.microsoft.nchwc" for node in nodes):
-        # In the blocked layout values have new names; one level below they keep their own.
-        plain = list(_all_nodes(_optimised(model, layout=False)))
-    else:
-        plain = nodes
-    made = {out.name for node in plain if is_compute(node.op_type) for out in node.outputs}
-    rows = {out.name: node for node in _all_nodes(model) if node.op_type in RULES for out in node.outputs}
-    ends = {name for name in rows if name in made}
-    absorbed = ends | _between(rows, ends, {out.name for node in plain for out in node.outputs})
+    named = model.clone()
+    for i, node in enumerate(_all_nodes(named)):
+        node.name = f"{_NAME}{i}"
+    nodes = [node for node in _all_nodes(_optimised(named)) if node.op_type != "Constant"]
     count = sum(not is_compute(node.op_type) for node in nodes)
-    return StockView(count, frozenset(name for name in absorbed if name))
+    absorbed = _made_by_compute(named, nodes)
+    if any(node.domain == "com.microsoft.nchwc" for node in nodes):
+        absorbed |= _vanished_behind_convolutions(named, {node.name for node in nodes})
+    return StockView(count, frozenset(absorbed))
 
 
-def _between(rows: dict[str | None, ir.Node], ends: set[str | None], remaining: set[str | None]) -> set[str | None]:
-    """Return the values between a compute node and the end of what was fused into it: they exist no more."""
-    out: set[str | None] = set()
-    pending = list(ends)
+def _made_by_compute(model: ir.Model, nodes: list[ir.Node]) -> set[str]:
+    """Return the values of fusable nodes that compute nodes make now, and those between, which exist no more."""
+    made = {out.name for node in nodes if is_compute(node.op_type) for out in node.outputs}
+    remaining = {out.name for node in nodes for out in node.outputs}
+    rows = {out.name: node for node in _all_nodes(model) if node.op_type in RULES for out in node.outputs}
+    absorbed = {name for name in rows if name in made}
+    pending = list(absorbed)
     while pending:
         for value in rows[pending.pop()].inputs:
-            if value is not None and value.name in rows and value.name not in remaining | out:
-                out.add(value.name)
+            if value is not None and value.name in rows and value.name not in remaining | absorbed:
+                absorbed.add(value.name)
                 pending.append(value.name)
-    return out
+    return {name for name in absorbed if name}
+
+
+def _vanished_behind_convolutions(model: ir.Model, alive: set[str | None]) -> set[str]:
+    """Return the values of nodes that are gone and follow a convolution: in the blocked layout values are renamed."""
+    behind: set[ir.Value] = set()
+    for node in _all_nodes(model):
+        vanished = node.op_type in RULES and node.name not in alive
+        if node.op_type == "Conv" or (vanished and any(value in behind for value in node.inputs)):
+            behind.update(node.outputs)
+    return {value.name for value in behind if value.name}
 
 
 def _all_nodes(model: ir.Model) -> Iterator[ir.Node]:
     yield from ir.traversal.RecursiveGraphIterator(model.graph)
 
 
-def _optimised(model: ir.Model, layout: bool) -> ir.Model:
+def _optimised(model: ir.Model) -> ir.Model:
     import onnxruntime
 
     with tempfile.TemporaryDirectory(prefix="sartor-") as folder:
@@ -76,9 +86,6 @@ def _optimised(model: ir.Model, layout: bool) -> ir.Model:
 
         def options(session_options: onnxruntime.SessionOptions) -> None:
             session_options.optimized_model_filepath = str(path)
-            if not layout:
-                level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
-                session_options.graph_optimization_level = level
 
         load(light(model), threads=1, session_options=options)
         return _read(path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from itertools import pairwise
 
 from sartor.tools.fuse import ops
 from sartor.tools.fuse.axes import Atom, NotEmittableError, Size, axis_size
@@ -49,10 +50,10 @@ class _Kernel:
         self.block: Placed | None = None
         self.accumulators: dict[Root, str] = {}
         present = [i for i, kind in enumerate(self.program.inputs) if kind is not None]
-        self.tensor = {("in", i): n for n, i in enumerate(present)}
+        self.tensor: dict[tuple[str, int] | Root, int] = {("in", i): n for n, i in enumerate(present)}
         self.tensor.update({("out", i): len(self.tensor) + i for i in range(len(self.program.outputs))})
         self.tensor.update({root: len(self.tensor) + i for i, root in enumerate(schedule.buffers)})
-        self.slots = {root: f"b{i}" for i, root in enumerate(schedule.buffers)}
+        self.slots = {root: f"m{i}" for i, root in enumerate(schedule.buffers)}
         if len(self.tensor) > MAX_TENSORS:
             raise NotEmittableError("a kernel of more than 64 tensors")
 
@@ -76,7 +77,7 @@ class _Kernel:
             if self.schedule.tile and atom is self.schedule.tile[1]:
                 self.block = self.out.hold(Placed(f"{factor(index)} * {self.schedule.tile[2]}"), "lo")
             else:
-                self.index[atom] = self.out.hold(Placed(index), "i")
+                self.index[atom] = self.out.hold(Placed(index), "k")
             if atom is not atoms[0]:
                 rest = self.out.hold(Placed(f"{rest} // {count}"), "q").text
         self._branch(atoms, lambda: self._body(self.schedule.tree, ()))
@@ -173,7 +174,7 @@ class _Kernel:
                     position += size.factor
                     borders.add(position)
         points = sorted(borders)
-        return list(zip(points[:-1], points[1:], strict=True))
+        return list(pairwise(points))
 
     def _at(self, atom: Atom, env: Env) -> Placed:
         return env.get(atom) or self.index[atom]
@@ -328,7 +329,7 @@ class _Kernel:
         bound = parallel | set(above)
         for root in opening:
             self._begin(root, bound)
-        variable = self.out.fresh("i")
+        variable = self.out.fresh("k")
         pieces = self._pieces(loop.atom)
         for low, high in pieces or [(0, 0)]:
             self.out.open()

@@ -6,7 +6,6 @@ import math
 from collections.abc import Callable
 from functools import reduce as fold
 
-import numpy as np
 import onnx_ir as ir
 
 from sartor.tools.fuse import ops
@@ -246,9 +245,8 @@ def is_inf(node: Node) -> Value:
     return apply("or", up, down)
 
 
-_RANGES = {
-    D.INT8: np.iinfo(np.int8), D.UINT8: np.iinfo(np.uint8), D.INT16: np.iinfo(np.int16), D.UINT16: np.iinfo(np.uint16),
-}  # fmt: skip
+_RANGES = {D.INT8: (-128, 127), D.UINT8: (0, 255), D.INT16: (-32768, 32767), D.UINT16: (0, 65535)}
+"""The range to which quantisation saturates."""
 
 
 def _along(node: Node, index: int, x: Value) -> Value:
@@ -281,6 +279,6 @@ def quantize(node: Node) -> Value:
         raise NotEmittableError(f"quantisation to {zero.dtype.name.lower()}")
     scaled = apply("rint", apply("div", cast(x, D.FLOAT), cast(scale, D.FLOAT)))
     shifted = apply("add", scaled, cast(zero, D.FLOAT))
-    limits = _RANGES[zero.dtype]
-    clipped = apply("minimum", apply("maximum", shifted, like(limits.min, shifted)), like(limits.max, shifted))
+    low, high = _RANGES[zero.dtype]
+    clipped = apply("minimum", apply("maximum", shifted, like(low, shifted)), like(high, shifted))
     return cast(clipped, zero.dtype)
