@@ -138,6 +138,7 @@ def runner(session: Any, feed: Mapping[str, np.ndarray]) -> Callable[[], object]
         return lambda: session.run(None, dict(feed))
     binding = session.io_binding()
     for name, array in feed.items():
+        # np.ascontiguousarray would make a scalar a vector.
         binding.bind_cpu_input(name, np.require(array, requirements="C"))
     for output in session.get_outputs():
         binding.bind_output(output.name)
