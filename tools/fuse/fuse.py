@@ -13,10 +13,11 @@ from sartor.share.shapes import declared_types, infer_shapes, restore_types
 from sartor.tools.fuse import stock
 from sartor.tools.fuse.context import burdens
 from sartor.tools.fuse.emit import emit
-from sartor.tools.fuse.group import Selection, find_groups, mirrored
+from sartor.tools.fuse.group import Selection, costed, find_groups, mirrored
 from sartor.tools.fuse.judge import drop, judge, keep_all
 from sartor.tools.fuse.measure import Setting, axis_sizes
 from sartor.tools.fuse.plan import DOMAIN, Group, Plan, Verdict
+from sartor.tools.fuse.probe import probed_axes
 
 
 @dataclass(frozen=True)
@@ -50,9 +51,12 @@ def fuse(source: str, target: str | None, options: Options, argv: Sequence[str] 
 
 def make_plan(model: Model, options: Options) -> Plan:
     """Find the groups of a model whose shapes are inferred, measure and judge them; the model stays as it is."""
-    setting = Setting(axis_sizes(model.ir, options.shapes), options.threads, options.seed)
+    axes = axis_sizes(model.ir, options.shapes)
     before = stock.view(model.ir)
-    groups, refused = find_groups(model.ir, before.absorbed, options.selection, setting.axes, options.threads)
+    groups, refused = find_groups(model.ir, before.absorbed, options.selection)
+    axes = probed_axes(model.ir, groups, axes, options.shapes, options.seed) if options.measure else axes
+    setting = Setting(axes, options.threads, options.seed)
+    groups = costed(groups, axes, options.threads)
     if options.measure:
         with console.progress("measuring groups", len(groups)) as step:
             verdicts = judge(groups, setting, step)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 
 import onnx_ir as ir
 
+from sartor.share.runtime.kernel import FunctionCall
 from sartor.tools.fuse.cost import bytes_saved, predicted_us
 from sartor.tools.fuse.lower import lower
 from sartor.tools.fuse.plan import Group
@@ -29,16 +30,25 @@ class Selection:
         return wanted and not any(fnmatchcase(name, glob) for glob in self.skip for name in named)
 
 
-def find_groups(
-    model: ir.Model, absorbed: frozenset[str], selection: Selection, axes: Mapping[str, int], threads: int
-) -> tuple[list[Group], dict[str, str]]:
+def find_groups(model: ir.Model, absorbed: frozenset[str], selection: Selection) -> tuple[list[Group], dict[str, str]]:
     """Find the groups of all graphs of a model, and why the other nodes are in none."""
     analysis = Analysis(model.opset_imports.get("", 1), absorbed)
     nodes = [node for graph in model.graphs() for node in graph]
     analysis.refused.update({node: "not selected" for node in nodes if not selection.admits(node)})
     regions = [region for graph in model.graphs() for region in find_regions(graph, analysis)]
-    groups = [_group(i, region, axes, threads) for i, region in enumerate(regions)]
-    return groups, _reasons(analysis)
+    return [_group(i, region) for i, region in enumerate(regions)], _reasons(analysis)
+
+
+def costed(groups: Sequence[Group], axes: Mapping[str, int], threads: int) -> list[Group]:
+    """Add what a group saves and costs at given sizes."""
+    return [
+        replace(
+            group,
+            bytes_saved=bytes_saved(group.nodes, group.outputs, axes),
+            predicted_us=predicted_us(_scheduled(group.call), axes, threads),
+        )
+        for group in groups
+    ]
 
 
 def _reasons(analysis: Analysis) -> dict[str, str]:
@@ -46,8 +56,11 @@ def _reasons(analysis: Analysis) -> dict[str, str]:
     return {name: reason for name, reason in named if name}
 
 
-def _group(number: int, region: Region, axes: Mapping[str, int], threads: int) -> Group:
-    planned = schedule(lower(region.call.function, region.call.inputs))
+def _scheduled(call: FunctionCall) -> Schedule:
+    return schedule(lower(call.function, call.inputs))
+
+
+def _group(number: int, region: Region) -> Group:
     return Group(
         id=f"g{number}",
         graph=region.graph,
@@ -55,9 +68,7 @@ def _group(number: int, region: Region, axes: Mapping[str, int], threads: int) -
         inputs=region.outlined.inputs,
         outputs=region.outlined.outputs,
         call=region.call,
-        composition=composition(planned),
-        bytes_saved=bytes_saved(region.nodes, region.outlined.outputs, axes),
-        predicted_us=predicted_us(planned, axes, threads),
+        composition=composition(_scheduled(region.call)),
     )
 
 
@@ -95,14 +106,10 @@ def mirrored(groups: Sequence[Group], original: ir.Model, copy: ir.Model) -> lis
 def _moved(
     group: Group, nodes: Mapping[ir.Node, ir.Node], values: Mapping[ir.Value, ir.Value], graphs: Mapping[int, ir.Graph]
 ) -> Group:
-    return Group(
-        id=group.id,
+    return replace(
+        group,
         graph=graphs[id(group.graph)],
         nodes=tuple(nodes[node] for node in group.nodes),
         inputs=tuple(None if value is None else values[value] for value in group.inputs),
         outputs=tuple(values[value] for value in group.outputs),
-        call=group.call,
-        composition=group.composition,
-        bytes_saved=group.bytes_saved,
-        predicted_us=group.predicted_us,
     )

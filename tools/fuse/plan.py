@@ -22,8 +22,8 @@ class Group:
     outputs: tuple[ir.Value, ...]
     call: FunctionCall
     composition: str
-    bytes_saved: int | None
-    predicted_us: float | None
+    bytes_saved: int | None = None
+    predicted_us: float | None = None
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ fusable nodes of one depth may always be contracted into one, whichever they are
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -236,9 +237,20 @@ def _types(values: Sequence[ir.Value]) -> tuple[TensorType, ...]:
     return tuple(kind for kind in known if kind is not None)
 
 
+def _is_small(value: ir.Value) -> bool:
+    """Tell whether a value is a handful of integers, such as a shape that is being computed."""
+    known = tensor_type(value)
+    if known is None or known.dtype in ops.FLOATING:
+        return False
+    sizes = [dim for dim in known.shape if isinstance(dim, int)]
+    return len(sizes) == known.rank and math.prod(sizes) <= _SHAPE_ELEMENTS
+
+
 def _worth(nodes: Sequence[ir.Node]) -> bool:
     """Tell whether a group does more than one light operator or plain copying."""
     kinds = [RULES[node.op_type].kind for node in nodes]
+    if all(_is_small(value) for value in external_outputs(nodes)):
+        return False
     if len(nodes) == 1:
         return kinds[0] in (Kind.EXPENSIVE, Kind.REDUCE)
     return any(kind is not Kind.MOVEMENT for kind in kinds) and bool(external_outputs(nodes))
