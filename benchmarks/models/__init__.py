@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+
 from models.decoder import decoder
 from models.encoder import encoder
 from models.example import Example

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from models.example import Example
 from torch import Tensor, nn
 from torch.export import Dim
+
+from models.example import Example
 
 VOCABULARY, LONGEST = 4096, 2048
 

@@ -6,9 +6,10 @@ import math
 from dataclasses import dataclass
 
 import torch
-from models.example import Example
 from torch import Tensor, nn
 from torch.export import Dim
+
+from models.example import Example
 
 VOCABULARY, LONGEST, TYPES = 4096, 512, 2
 

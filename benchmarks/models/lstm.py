@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import torch
-from models.example import Example
 from torch import Tensor, nn
 from torch.export import Dim
+
+from models.example import Example
 
 VOCABULARY, CLASSES = 4096, 10
 

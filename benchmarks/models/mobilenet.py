@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import torch
-from models.example import Example
 from torch import Tensor, nn
 from torch.export import Dim
+
+from models.example import Example
 
 Row = tuple[int, int, int, bool, type[nn.Module], int]
 """Kernel size, expanded and output channels, squeeze-and-excitation, activation, stride."""

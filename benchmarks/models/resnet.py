@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import torch
-from models.example import Example
 from torch import Tensor, nn
 from torch.export import Dim
+
+from models.example import Example
 
 
 def convolution(inputs: int, outputs: int, size: int, stride: int = 1) -> nn.Sequential:
