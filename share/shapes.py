@@ -1,4 +1,4 @@
-"""Symbolic shape inference: onnx-shape-inference, with the optimistic answers for Slice made safe."""
+"""Symbolic shape inference: onnx-shape-inference, with the optimistic answers for Slice and If made safe."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ import onnx_ir as ir
 Types = dict[ir.Value, tuple[ir.TypeProtocol | None, ir.Shape | None]]
 """What values were declared to be."""
 
+Rule = Callable[[Any, ir.Node], None]
+
 _TO_THE_END = 10**9
 """Exporters write "to the end" as any large number."""
 
@@ -20,7 +22,7 @@ def infer_shapes(model: ir.Model) -> None:
     """Infer element types and symbolic shapes of all values, in place; what can't be inferred stays unknown."""
     from onnx_shape_inference import infer_symbolic_shapes
 
-    _make_slice_safe()
+    _make_safe()
     try:
         infer_symbolic_shapes(model)
     except Exception as error:
@@ -49,25 +51,37 @@ def _values(model: ir.Model) -> Iterator[ir.Value]:
 
 
 @functools.cache
-def _make_slice_safe() -> None:
-    """Replace the library's rule for Slice, once: it takes the end of a slice of a named size for granted."""
+def _make_safe() -> None:
+    """Replace, once, the library's rules that take for granted what is not known."""
     from onnx_shape_inference import registry
 
     registry.collect()
-    original = registry.get("", "Slice", version=13)
-    if original is None:
-        return
-    rule: Callable[[Any, ir.Node], None] = original
-
-    def infer_slice(ctx: Any, node: ir.Node) -> None:
-        rule(ctx, node)
-        _correct(ctx, node)
-
-    for version in (10, 11, 13):
-        registry.register("", "Slice", since_version=version)(infer_slice)
+    for operator, versions, correct in (("Slice", (10, 11, 13), _correct_slice), ("If", (1,), _correct_if)):
+        original = registry.get("", operator, version=versions[-1])
+        for version in versions if original is not None else ():
+            registry.register("", operator, since_version=version)(_corrected(original, correct))
 
 
-def _correct(ctx: Any, node: ir.Node) -> None:
+def _corrected(original: Rule, correct: Callable[[Any, ir.Node, list[ir.Shape | None]], None]) -> Rule:
+    """Follow a rule by a correction, which is told the shapes of the outputs before."""
+
+    def infer(ctx: Any, node: ir.Node) -> None:
+        before = [None if out.shape is None else out.shape.copy() for out in node.outputs]
+        original(ctx, node)
+        correct(ctx, node, before)
+
+    return infer
+
+
+def _correct_if(_ctx: Any, node: ir.Node, before: list[ir.Shape | None]) -> None:
+    """Where the shape of one branch is unknown, the result is not that of the other branch."""
+    branches = [node.attributes[name].as_graph() for name in ("then_branch", "else_branch")]
+    for i, out in enumerate(node.outputs):
+        if any(branch.outputs[i].shape is None for branch in branches):
+            out.shape = before[i]
+
+
+def _correct_slice(ctx: Any, node: ir.Node, _before: list[ir.Shape | None]) -> None:
     """Where a named size is cut at a number, the result is the whole size or unknown, not the number."""
     data, out = node.inputs[0], node.outputs[0]
     if data is None or data.shape is None or out.shape is None:
