@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
+from sartor.share.runtime.calls import tensor_type as tensor_type
 from sartor.share.runtime.kernel import TensorType
 from sartor.tools.fuse.lower import constant_of
 from sartor.tools.fuse.plan import DOMAIN
@@ -36,14 +37,6 @@ def constant_array(value: ir.Value) -> np.ndarray | None:
     if tensor is None or value.is_graph_input() or tensor.size > SMALL:
         return None
     return tensor.numpy()
-
-
-def tensor_type(value: ir.Value) -> TensorType | None:
-    """Return the element type and shape of a value, or None where they are not known."""
-    if value.dtype is None or value.shape is None:
-        return None
-    dims = tuple(dim if isinstance(dim, int) else dim.value for dim in value.shape)
-    return TensorType(value.dtype, dims)
 
 
 def external_outputs(nodes: Sequence[ir.Node]) -> tuple[ir.Value, ...]:
