@@ -19,7 +19,7 @@ import llvmlite.binding as llvm
 from sartor.share.cache import get, put
 
 SYMBOL = "sartor_kernel"
-FASTMATH = {"reassoc", "contract", "nsz", "arcp"}
+FASTMATH = {"reassoc", "contract", "nsz"}
 
 
 @cache

@@ -83,11 +83,13 @@ def _expensive(name: str, cost: float, floating: str = "", integral: str = "") -
 
 
 _ROWS = (
-    _both("add", "{0} + {1}"),
-    _both("sub", "{0} - {1}"),
-    _both("mul", "{0} * {1}"),
-    _light("div", "{0} / {1}", "trunc_div({0}, {1})", cost=0.1),
-    _both("neg", "-{0}"),
+    _light("add", "add_{t}({0}, {1})", "{0} + {1}"),
+    _light("sub", "sub_{t}({0}, {1})", "{0} - {1}"),
+    _light("mul", "mul_{t}({0}, {1})", "{0} * {1}"),
+    _light("div", "div_{t}({0}, {1})", "trunc_div({0}, {1})", cost=0.1),
+    _light("neg", "neg_{t}({0})", "-{0}"),
+    _both("accumulate", "{0} + {1}"),
+    _both("multiply_up", "{0} * {1}"),
     _light("abs", "fabs_{t}({0})", "abs({0})"),
     _light("maximum", "max_{t}({0}, {1})", "max({0}, {1})"),
     _light("minimum", "min_{t}({0}, {1})", "min({0}, {1})"),
@@ -105,8 +107,8 @@ _ROWS = (
     _both("xor", "{0} ^ {1}"),
     _light("not", "", "not {0}", Result.BOOL),
     _light("invert", "", "~{0}"),
-    _light("shift_left", "", "{0} << {1}"),
-    _light("shift_right", "", "{0} >> {1}"),
+    _light("shift_left", "", "shift_left_{t}({0}, {1})"),
+    _light("shift_right", "", "shift_right_{t}({0}, {1})"),
     _light("modulo", "", "{0} % {1}", cost=1.0),
     _light("fmod", "{t}(math.fmod({0}, {1}))", "trunc_mod({0}, {1})", cost=4.0),
     _expensive("exp", 0.25),
@@ -127,8 +129,11 @@ _ROWS = (
 SCALARS: dict[str, Scalar] = {row.name: row for row in _ROWS}
 """Every scalar operator but `where` and `cast`, whose operands have types of their own."""
 
-REDUCTIONS: dict[str, str] = {"sum": "add", "prod": "mul", "max": "maximum", "min": "minimum"}
-"""The scalar operator with which a reduction folds a new element into its accumulator."""
+REDUCTIONS: dict[str, str] = {"sum": "accumulate", "prod": "multiply_up", "max": "maximum", "min": "minimum"}
+"""The scalar operator with which a reduction folds a new element into its accumulator.
+
+Those of sum and prod may be reassociated, which vectorises them; `add` and `mul` are what IEEE says, but for contraction.
+"""
 
 WHERE_COST, CAST_COST = 0.04, 0.03
 

@@ -7,6 +7,7 @@ it, so that the vectoriser needs no run-time overlap checks (it gives up when it
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Callable
 from typing import Any
 
@@ -16,7 +17,7 @@ from numba import njit, types
 from numba.extending import intrinsic
 
 from sartor.share.kernels import vecmath
-from sartor.share.kernels.scalar import unary
+from sartor.share.kernels.scalar import Scalar, binary, unary
 
 MAX_TENSORS = 64
 """The most inputs, outputs and buffers that one kernel may have."""
@@ -29,6 +30,12 @@ COMPUTE: dict[str, Any] = {
 _NUMBA = {name: getattr(types, np.dtype(kind).name) for name, kind in COMPUTE.items() if name != "b1"}
 _NUMBA["b1"] = types.boolean
 _WIDTH = {"8": ir.IntType(8), "16": ir.IntType(16), "32": ir.IntType(32), "64": ir.IntType(64)}
+
+
+_ARITHMETIC: dict[str, Callable[[Scalar, Scalar], Scalar]] = {
+    "add": operator.add, "sub": operator.sub, "mul": operator.mul, "div": operator.truediv,
+}  # fmt: skip
+"""Free of the kernel's fast-math flags: `floor(x / y)` is wrong for a reciprocal's product, `(x + y) - x` reassociated."""
 
 
 def _memory_type(name: str) -> ir.Type:
@@ -144,6 +151,25 @@ def int_pow(x: Any, y: Any) -> Any:
     return result
 
 
+def _make_shift(name: str, left: bool) -> Any:
+    """Make a shift by any amount: out of range, as a negative one is, no bit but the sign's copies stays."""
+    element, result = _memory_type(name), _compute_type(name)
+    signed, width = name[0] == "i", int(name[1:])
+
+    def shift(typingctx: Any, x: Any, count: Any) -> Any:
+        def generate(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+            inside = builder.icmp_unsigned("<", arguments[1], element(width))
+            count_ = builder.select(inside, arguments[1], element(width - 1))
+            if signed and not left:
+                return builder.ashr(arguments[0], count_)
+            shifted = builder.shl(arguments[0], count_) if left else builder.lshr(arguments[0], count_)
+            return builder.select(inside, shifted, element(0))
+
+        return result(result, result), generate
+
+    return intrinsic(shift)
+
+
 def _rounding(name: str, intrinsic_name: str, element: str) -> Any:
     def body(x: Any) -> Any:
         return x.call(intrinsic_name)
@@ -159,6 +185,12 @@ def namespace() -> dict[str, Any]:
     out.update({f"store_{name}": _make_store(name) for name in (*COMPUTE, "f16")})
     for name in ("fabs", "floor", "ceil", "rint", "sqrt"):
         out.update({f"{name}_{element}": _rounding(name, f"llvm.{name}", element) for element in ("f32", "f64")})
+    for element in ("f32", "f64"):
+        out.update({f"{name}_{element}": binary(element, body) for name, body in _ARITHMETIC.items()})
+        out[f"neg_{element}"] = unary(element, operator.neg)
+    for name in COMPUTE:
+        if name[0] in "iu":
+            out.update({f"shift_left_{name}": _make_shift(name, True), f"shift_right_{name}": _make_shift(name, False)})
     helpers: tuple[Callable[..., Any], ...] = (advance, select, round_f16, trunc_div, trunc_mod, int_pow)
     out.update(
         {getattr(helper, "__name__", helper._name if hasattr(helper, "_name") else ""): helper for helper in helpers}
