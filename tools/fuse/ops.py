@@ -132,7 +132,7 @@ SCALARS: dict[str, Scalar] = {row.name: row for row in _ROWS}
 REDUCTIONS: dict[str, str] = {"sum": "accumulate", "prod": "multiply_up", "max": "maximum", "min": "minimum"}
 """The scalar operator with which a reduction folds a new element into its accumulator.
 
-Those of sum and prod may be reassociated, which vectorises them; `add` and `mul` are what IEEE says, but for contraction.
+Those of sum and prod may be reassociated, which vectorises them; `add` and `mul` are IEEE but for contraction.
 """
 
 WHERE_COST, CAST_COST = 0.04, 0.03
