@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,7 +9,7 @@ import torch
 
 from models.decoder import decoder
 from models.encoder import encoder
-from models.example import Example
+from models.example import Example, export_module
 from models.lstm import lstm
 from models.mobilenet import mobilenet
 from models.resnet import resnet
@@ -39,19 +38,7 @@ def export(name: str, folder: Path, small: bool = False) -> Path:
     """Write a model into `folder` as torch.onnx.export makes it and return its path."""
     example = make(name, small)
     path = folder / f"{name}.onnx"
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        torch.onnx.export(
-            example.module,
-            example.inputs,
-            path,
-            dynamo=True,
-            dynamic_shapes=tuple(example.dynamic_shapes.values()),
-            input_names=list(example.dynamic_shapes),
-            output_names=["output"],
-            external_data=False,
-            verbose=False,
-        )
+    export_module(example.module, example.inputs, path, list(example.dynamic_shapes), example.dynamic_shapes)
     return path
 
 
