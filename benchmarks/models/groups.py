@@ -136,10 +136,9 @@ def _heads(shape: Shape, normal: Callable[..., Tensor]) -> tuple[Tensor, Tensor,
     return normal(1, HEADS[shape], positions, WIDTH), angles.cos(), angles.sin()
 
 
-def exportGroup(group: Group, folder: Path) -> Path:
+def export_group(group: Group, folder: Path) -> Path:
     """Write a group into `folder` as torch.onnx.export makes it, all tensors as inputs, and return its path."""
     path = folder / f"{group.name}.onnx"
-    export_module(
-        Computation(group.function).eval(), group.inputs, path, [f"x{index}" for index in range(len(group.inputs))]
-    )
+    names = [f"x{index}" for index in range(len(group.inputs))]
+    export_module(Computation(group.function).eval(), group.inputs, path, names)
     return path
