@@ -1,4 +1,8 @@
-"""Seven groups of memory-intensive operators, written plainly in torch, at two sizes with equally many elements."""
+"""Seven groups of memory-intensive operators in torch, at sizes with equally many elements.
+
+Where torch has a function that becomes one ONNX operator (LayerNormalization, Gelu) the group exists in two spellings:
+with it, which onnxruntime has a kernel of its own for, and `_plain`, in primitive operators.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +13,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from models.example import export_module
 
@@ -48,10 +53,20 @@ class Computation(nn.Module):
 
 def bias_gelu(x: Tensor, bias: Tensor) -> Tensor:
     """Add a bias and apply GELU."""
+    return functional.gelu(x + bias)
+
+
+def bias_gelu_plain(x: Tensor, bias: Tensor) -> Tensor:
+    """Add a bias and apply GELU."""
     return gelu(x + bias)
 
 
 def residual_layernorm(x: Tensor, residual: Tensor, scale: Tensor, bias: Tensor) -> Tensor:
+    """Normalise a sum over its last axis."""
+    return functional.layer_norm(x + residual, scale.shape, scale, bias)
+
+
+def residual_layernorm_plain(x: Tensor, residual: Tensor, scale: Tensor, bias: Tensor) -> Tensor:
     """Normalise a sum over its last axis."""
     return layer_norm(x + residual, scale, bias)
 
@@ -65,8 +80,13 @@ def gate_rmsnorm_softmax_mul(x: Tensor, gate: Tensor, scale: Tensor) -> Tensor:
 
 def ln_gelu_ln_softmax(x: Tensor, scale: Tensor, bias: Tensor, scale2: Tensor, bias2: Tensor) -> Tensor:
     """Chain LayerNorm, GELU, LayerNorm and softmax."""
-    inner = gelu(layer_norm(x, scale, bias))
-    return torch.softmax(layer_norm(inner, scale2, bias2), -1)
+    inner = functional.gelu(functional.layer_norm(x, scale.shape, scale, bias))
+    return torch.softmax(functional.layer_norm(inner, scale.shape, scale2, bias2), -1)
+
+
+def ln_gelu_ln_softmax_plain(x: Tensor, scale: Tensor, bias: Tensor, scale2: Tensor, bias2: Tensor) -> Tensor:
+    """Chain LayerNorm, GELU, LayerNorm and softmax."""
+    return torch.softmax(layer_norm(gelu(layer_norm(x, scale, bias)), scale2, bias2), -1)
 
 
 def masked_softmax(scores_BHQK: Tensor, mask_11QK: Tensor) -> Tensor:
@@ -109,12 +129,12 @@ def groups(shape: Shape) -> tuple[Group, ...]:
         return torch.randint(-128, 128, sizes, generator=draw, dtype=torch.int8)
 
     x, other = normal(rows, columns), normal(rows, columns)
-    norm = (normal(columns, mean=1.0), normal(columns))
+    norm, norm2 = ((normal(columns, mean=1.0), normal(columns)) for _ in range(2))
     return (
-        Group(bias_gelu, (x, normal(columns))),
-        Group(residual_layernorm, (x, other, *norm)),
+        *(Group(function, (x, norm[1])) for function in (bias_gelu, bias_gelu_plain)),
+        *(Group(function, (x, other, *norm)) for function in (residual_layernorm, residual_layernorm_plain)),
         Group(gate_rmsnorm_softmax_mul, (x, other, norm[0])),
-        Group(ln_gelu_ln_softmax, (x, *norm, normal(columns, mean=1.0), normal(columns))),
+        *(Group(function, (x, *norm, *norm2)) for function in (ln_gelu_ln_softmax, ln_gelu_ln_softmax_plain)),
         Group(masked_softmax, _scores(shape, normal)),
         Group(rotary, _heads(shape, normal)),
         Group(dequantise_scale_add, (integers(rows, columns), x, integers(columns), normal(columns).abs())),
