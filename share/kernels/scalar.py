@@ -127,6 +127,10 @@ class Scalar:
         arguments = [self.value, *(other.value for other in others)]
         return Scalar(self.builder, self.builder.call(function, arguments, fastmath=FLAGS))
 
+    def fused(self, factor: Scalar, addend: Scalar) -> Scalar:
+        """Multiply and add with one rounding."""
+        return self.call("llvm.fma", factor, addend)
+
     def times_power(self, exponent: Word) -> Scalar:
         """Multiply a float32 by 2^exponent, rounding once where the result is subnormal; exponents in [-252, 254]."""
         if scales_vectors():

@@ -141,12 +141,12 @@ def _silu(x: Scalar) -> Scalar:
 def _gelu(x: Scalar) -> Scalar:
     cut = x.at_least(-14.5).at_most(14.5)
     size = abs(cut)
-    # The high part has twelve bits, so its square is exact.
-    high = (size.reinterpret() & -4096).reinterpret()
-    rest, exponent = _reduce(high * high * -0.5, (high - size) * (high + size) * 0.5)
-    first, second = _halves(exponent)
+    square = size * size
+    # What rounding took from the square: in the far tail the exponential would feel it.
+    lost = size.fused(size, -square)
+    rest, exponent = _reduce(square * -0.5, lost * -0.5)
     tail = _exp_near_zero(rest) * (polynomial(size, _TAIL_TOP) / polynomial(size, _TAIL_BOTTOM))
-    below = cut * tail * first * second
+    below = (cut * tail).times_power(exponent)
     result = (x < 0.0).select(below, x - below)
     return (x > -_INFINITY).select(result, x * 0.0)
 

@@ -10,12 +10,16 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from time import monotonic
 
 import numpy as np
 import onnx_ir as ir
 
+from sartor.share.artifact import write_model
 from sartor.share.cache import get, put
 from sartor.share.inputs import random_inputs
 from sartor.share.runtime import load
@@ -27,6 +31,8 @@ SECONDS = 0.5
 
 PATIENCE = 8.0
 """Seconds after which no further function is tried; the most doubtful ones come first."""
+
+_EXTERNAL = 1 << 22
 
 MARGIN = 1.02
 """How many times faster the model must be without a function for the function to be dropped."""
@@ -77,10 +83,18 @@ def _is_axis(model: ir.Model, name: str) -> bool:
 
 def _search(fused: ir.Model, original: ir.Model, functions: Sequence[str], setting: Setting) -> frozenset[str]:
     """Leave out one function after the other; stay without those that the model is faster without."""
-    feed, content = _feed(fused, setting), ir.serde.serialize_model(fused).SerializeToString()
+    with tempfile.TemporaryDirectory(prefix="sartor-", dir=_memory_folder()) as folder:
+        path = Path(folder) / "fused.onnx"
+        # With external data every session maps the weights instead of copying them.
+        write_model(fused, path, external_above=_EXTERNAL)
+        return _tried(path, original, functions, _feed(fused, setting), setting.threads)
 
+
+def _tried(
+    path: Path, original: ir.Model, functions: Sequence[str], feed: Mapping[str, np.ndarray], threads: int
+) -> frozenset[str]:
     def session(skip: frozenset[str]) -> Callable[[], object]:
-        return runner(load(content, threads=setting.threads, skip=skip), feed)
+        return runner(load(path, threads=threads, skip=skip), feed)
 
     started = monotonic()
     dropped: frozenset[str] = frozenset()
@@ -91,8 +105,13 @@ def _search(fused: ir.Model, original: ir.Model, functions: Sequence[str], setti
         without = session(dropped | {name})
         if _faster(race(without, current, SECONDS)):
             dropped, current = dropped | {name}, without
-    stock = runner(load(original, threads=setting.threads), feed)
+    stock = runner(load(original, threads=threads), feed)
     return frozenset(functions) if _faster(race(stock, current, SECONDS)) else dropped
+
+
+def _memory_folder() -> str | None:
+    """Return a folder in memory, where there is one."""
+    return "/dev/shm" if os.access("/dev/shm", os.W_OK | os.X_OK) else None
 
 
 def _faster(result: Race) -> bool:

@@ -8,7 +8,6 @@ from fnmatch import fnmatchcase
 
 import onnx_ir as ir
 
-from sartor.share.runtime.kernel import FunctionCall
 from sartor.tools.fuse.cost import bytes_saved, predicted_us
 from sartor.tools.fuse.lower import lower
 from sartor.tools.fuse.plan import Group
@@ -40,24 +39,23 @@ def find_groups(model: ir.Model, absorbed: frozenset[str], selection: Selection)
 
 
 def costed(groups: Sequence[Group], axes: Mapping[str, int], threads: int) -> list[Group]:
-    """Add what a group saves and costs at given sizes."""
-    return [
-        replace(
-            group,
-            bytes_saved=bytes_saved(group.nodes, group.outputs, axes),
-            predicted_us=predicted_us(_scheduled(group.call), axes, threads),
-        )
-        for group in groups
-    ]
+    """Add how a group is composed, and what it saves and costs at given sizes."""
+    known: dict[object, tuple[str, float | None]] = {}
+    out = []
+    for group in groups:
+        key = (group.call.function.name, group.call.inputs)
+        if key not in known:
+            planned = schedule(lower(group.call.function, group.call.inputs))
+            known[key] = composition(planned), predicted_us(planned, axes, threads)
+        named, time = known[key]
+        saved = bytes_saved(group.nodes, group.outputs, axes)
+        out.append(replace(group, composition=named, bytes_saved=saved, predicted_us=time))
+    return out
 
 
 def _reasons(analysis: Analysis) -> dict[str, str]:
     named = ((node.name or str(node.outputs[0].name), reason) for node, reason in analysis.refused.items())
     return {name: reason for name, reason in named if name}
-
-
-def _scheduled(call: FunctionCall) -> Schedule:
-    return schedule(lower(call.function, call.inputs))
 
 
 def _group(number: int, region: Region) -> Group:
@@ -68,7 +66,6 @@ def _group(number: int, region: Region) -> Group:
         inputs=region.outlined.inputs,
         outputs=region.outlined.outputs,
         call=region.call,
-        composition=composition(_scheduled(region.call)),
     )
 
 

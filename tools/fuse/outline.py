@@ -73,7 +73,9 @@ class _Body:
         """Copy a node; constants that it needs at compile time come with it."""
         inputs = [self._operand(node, i) for i in range(len(node.inputs))]
         outputs = [ir.Value(name=f"v{len(self.nodes)}_{i}" if out.name else "") for i, out in enumerate(node.outputs)]
-        attributes = list(node.attributes.values())
+        # A zero in a target that we spelled keeps the size; allowzero would make it an empty axis.
+        spelled = node.op_type == "Reshape" and _target(node) is not None
+        attributes = [a for a in node.attributes.values() if not (spelled and a.name == "allowzero")]
         self.nodes.append(ir.Node("", node.op_type, inputs, attributes, outputs=outputs))
         self.inner.update(zip(node.outputs, outputs, strict=True))
         self.spelling.append(_spell(self.nodes[-1]))
@@ -123,7 +125,7 @@ def _target(node: ir.Node) -> np.ndarray | None:
     given = node.inputs[1]
     if known is None or have is None or given is None or constant_array(given) is not None:
         return None
-    if node.attributes.get("allowzero") is not None or 0 in known.shape:
+    if 0 in known.shape:
         return None
     named = [i for i, dim in enumerate(known.shape) if not isinstance(dim, int)]
     if node.op_type == "Expand":

@@ -21,7 +21,7 @@ class Group:
     inputs: tuple[ir.Value | None, ...]
     outputs: tuple[ir.Value, ...]
     call: FunctionCall
-    composition: str
+    composition: str = ""
     bytes_saved: int | None = None
     predicted_us: float | None = None
 

@@ -45,6 +45,8 @@ class Analysis:
     opset: int
     absorbed: frozenset[str] = frozenset()
     refused: dict[ir.Node, str] = field(default_factory=dict)
+    emittable: dict[tuple[str, tuple[TensorType | None, ...]], str | None] = field(default_factory=dict)
+    """Why a function called with these types has no kernel, or None if it has one."""
 
 
 def find_regions(graph: ir.Graph, analysis: Analysis) -> list[Region]:
@@ -191,7 +193,11 @@ def _cut(graph: ir.Graph, nodes: Sequence[ir.Node], analysis: Analysis) -> Itera
     """Yield the regions of a component: the longest runs of it, in topological order, that a kernel can take."""
     rest = trim(nodes)
     while rest:
-        size, reason = _longest(graph, rest, analysis)
+        whole = make_region(graph, rest, analysis)
+        if isinstance(whole, Region):
+            yield whole
+            return
+        size, reason = _longest(graph, rest, whole, analysis)
         if size == 0:
             analysis.refused[rest[0]] = reason
             return
@@ -202,12 +208,9 @@ def _cut(graph: ir.Graph, nodes: Sequence[ir.Node], analysis: Analysis) -> Itera
         rest = rest[size:]
 
 
-def _longest(graph: ir.Graph, nodes: Sequence[ir.Node], analysis: Analysis) -> tuple[int, str]:
+def _longest(graph: ir.Graph, nodes: Sequence[ir.Node], reason: str, analysis: Analysis) -> tuple[int, str]:
     """Search by bisection for the longest prefix that has a kernel; return also why the next one has none."""
-    whole = make_region(graph, nodes, analysis)
-    if isinstance(whole, Region):
-        return len(nodes), ""
-    good, bad, reason = 0, len(nodes), whole
+    good, bad = 0, len(nodes)
     while bad - good > 1:
         middle = (good + bad) // 2
         made = make_region(graph, nodes[:middle], analysis)
@@ -225,11 +228,19 @@ def make_region(graph: ir.Graph, nodes: Sequence[ir.Node], analysis: Analysis) -
     outlined = outline(nodes, analysis.opset)
     inputs = tuple(None if value is None else tensor_type(value) for value in outlined.inputs)
     call = FunctionCall(outlined.function, inputs, _types(outlined.outputs))
+    key = (call.function.name, call.inputs)
+    if key not in analysis.emittable:
+        analysis.emittable[key] = _obstacle(call)
+    return analysis.emittable[key] or Region(graph, tuple(nodes), outlined, call)
+
+
+def _obstacle(call: FunctionCall) -> str | None:
+    """Return why a function has no kernel for the types of a call, or None if it has one."""
     try:
         kernel_source(call)
     except NotEmittableError as error:
         return str(error)
-    return Region(graph, tuple(nodes), outlined, call)
+    return None
 
 
 def _types(values: Sequence[ir.Value]) -> tuple[TensorType, ...]:

@@ -12,14 +12,13 @@ from pathlib import Path
 import onnx_ir as ir
 
 from sartor.share.runtime import load
-from sartor.tools.fuse.plan import DOMAIN
 from sartor.tools.fuse.rules import RULES
 
 COMPUTE_WORDS = ("Conv", "MatMul", "Gemm", "Attention", "LSTM", "GRU", "RNN", "Einsum", "MoE")
 """An operator whose name holds one of these is compute-intensive, in the standard as in onnxruntime's own domains."""
 
 _NAME = "sartor node "
-_LIMIT = 1 << 30
+_HEAVY, _LIMIT = 1 << 26, 1 << 30
 _LARGE_TENSOR = 1 << 16
 
 
@@ -38,7 +37,7 @@ def is_compute(op_type: str) -> bool:
 
 def view(model: ir.Model) -> StockView:
     """Let onnxruntime optimise a model (with our kernels, where it calls any) and look at the result."""
-    named = model.clone()
+    named = light(model.clone())
     for i, node in enumerate(_all_nodes(named)):
         node.name = f"{_NAME}{i}"
     nodes = [node for node in _all_nodes(_optimised(named)) if node.op_type != "Constant"]
@@ -87,7 +86,7 @@ def _optimised(model: ir.Model) -> ir.Model:
         def options(session_options: onnxruntime.SessionOptions) -> None:
             session_options.optimized_model_filepath = str(path)
 
-        load(light(model), threads=1, session_options=options)
+        load(model, threads=1, session_options=options)
         return _read(path)
 
 
@@ -99,19 +98,23 @@ def _read(path: Path) -> ir.Model:
 
 
 def light(model: ir.Model) -> ir.Model:
-    """Return the model itself or, where its weights exceed 1 GiB, a copy in which the large ones are inputs."""
-    weights = [value for value in model.graph.initializers.values() if value.const_value is not None]
-    if sum(value.const_value.nbytes for value in weights if value.const_value is not None) <= _LIMIT:
+    """Return the model itself or, where it is heavy, a copy in which large weights are inputs.
+
+    Weights of convolutions stay as long as they fit, because batch normalisation is folded into them.
+    """
+    total = sum(_bytes(value) for value in model.graph.initializers.values())
+    if total <= _HEAVY:
         return model
     copy = model.clone()
     for value in list(copy.graph.initializers.values()):
-        if value.const_value is not None and value.const_value.nbytes > _LARGE_TENSOR:
+        convolved = any(use.node.op_type.startswith("Conv") for use in value.uses())
+        if _bytes(value) > _LARGE_TENSOR and not (convolved and total <= _LIMIT):
             value.const_value = None
             del copy.graph.initializers[str(value.name)]
-            copy.graph.inputs.append(value)
+            if not value.is_graph_input():
+                copy.graph.inputs.append(value)
     return copy
 
 
-def calls(model: ir.Model) -> int:
-    """Count the calls of fused functions."""
-    return sum(node.domain == DOMAIN for node in _all_nodes(model))
+def _bytes(value: ir.Value) -> int:
+    return 0 if value.const_value is None else value.const_value.nbytes
