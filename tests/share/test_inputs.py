@@ -99,7 +99,7 @@ def test_types_and_distributions() -> None:
     assert abs(normal.mean()) < 0.2
     assert 0.8 < normal.std() < 1.2
     assert 0.3 < drawn[f"x{TensorProto.BOOL}"].mean() < 0.7
-    assert set(drawn[f"x{I64}"]) == set(range(10))
+    assert set(drawn[f"x{I64}"]) == {0, 1}
 
 
 def test_equal_seeds_give_equal_inputs() -> None:
