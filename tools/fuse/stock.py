@@ -91,10 +91,10 @@ def _optimised(model: ir.Model) -> ir.Model:
 
 
 def _read(path: Path) -> ir.Model:
-    """Read into memory: the file goes away."""
+    """Read into memory, because the file goes away; external data, named relative to the original, is of no use."""
     import onnx
 
-    return ir.serde.deserialize_model(onnx.load(str(path)))
+    return ir.serde.deserialize_model(onnx.load(str(path), load_external_data=False))
 
 
 def light(model: ir.Model) -> ir.Model:
