@@ -1,0 +1,111 @@
+"""Measure what `sartor fuse` itself costs: seconds with a cold and a warm cache, and memory on a model of 3 GiB.
+
+Seconds are the wall time of the command. Memory is the peak of its anonymous resident memory (RssAnon of
+/proc/PID/status, polled): all that it holds beyond mapped files, the interpreter and its libraries' data included.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from time import perf_counter, sleep
+from typing import Any
+
+from _common import Bar, Outcome, finish, parser
+from models import export
+from models.large import write_large
+
+COLUMNS = ("case", "seconds", "MiB anonymous", "MiB of the model")
+POLL_SECONDS = 0.005
+GIBIBYTES = 3.0
+
+
+def time_fuse(source: Path, target: Path, cache: Path) -> tuple[float, int]:
+    """Run the command; return its seconds and the peak of its anonymous memory in MiB.
+
+    Raises CalledProcessError.
+    """
+    command = [Path(sys.executable).with_name("sartor"), "fuse", source, "-o", target, "-q"]
+    started = perf_counter()
+    with subprocess.Popen(command, env={**os.environ, "SARTOR_CACHE_DIR": str(cache)}) as process:
+        peak = 0
+        while process.poll() is None:
+            peak = max(peak, anonymous_kib(process.pid))
+            sleep(POLL_SECONDS)
+    elapsed = perf_counter() - started
+    if process.returncode:
+        raise subprocess.CalledProcessError(process.returncode, command)
+    return elapsed, peak >> 10
+
+
+def anonymous_kib(process: int) -> int:
+    """Return the anonymous memory of a process, resident and swapped, in KiB; 0 for one that has just ended."""
+    try:
+        lines = Path(f"/proc/{process}/status").read_text().splitlines()
+    except ProcessLookupError:
+        return 0
+    facts = dict(line.split(":", 1) for line in lines)
+    return sum(int(facts[key].split()[0]) for key in ("RssAnon", "VmSwap") if key in facts)
+
+
+def size_mib(model: Path) -> int:
+    """Return the size of a model with its external data in MiB."""
+    return sum(path.stat().st_size for path in model.parent.glob(f"{model.stem}*")) >> 20
+
+
+def row(case: str, seconds: float, memory: int, size: int) -> dict[str, Any]:
+    """Return one row of the result file."""
+    return {"case": case, "seconds": round(seconds, 2), "anonymous_mib": memory, "model_mib": size}
+
+
+def encoder_rows(quick: bool) -> list[dict[str, Any]]:
+    """Fuse the encoder twice: with an empty cache, then with what the first run left there."""
+    rows = []
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        source = export("encoder", folder, quick)
+        size = size_mib(source)
+        for case in ("encoder, cold", "encoder, warm"):
+            rows.append(row(case, *time_fuse(source, folder / "fused.onnx", folder / "cache"), size))
+    return rows
+
+
+def large_row(gibibytes: float) -> dict[str, Any]:
+    """Fuse a model with large weights in an external file."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        source = write_large(folder / "large.onnx", gibibytes)
+        size = size_mib(source)
+        return row("large, cold", *time_fuse(source, folder / "fused.onnx", folder / "cache"), size)
+
+
+def bars(rows: list[dict[str, Any]]) -> tuple[Bar, ...]:
+    """Return the claims about time and memory."""
+    cold, warm, large = rows
+    return (
+        Bar("seconds for the encoder, cold", cold["seconds"], 20, False),
+        Bar("seconds for the encoder, warm", warm["seconds"], 3, False),
+        Bar("MiB beyond the mapped file", large["anonymous_mib"], 1024, False),
+    )
+
+
+def _arguments() -> argparse.Namespace:
+    return parser(__doc__).parse_args()
+
+
+def main() -> None:
+    """Measure the 12-layer encoder and the model of 3 GiB."""
+    options = _arguments()
+    gibibytes = GIBIBYTES / 64 if options.quick else GIBIBYTES
+    rows = [*encoder_rows(options.quick), large_row(gibibytes)]
+    cells = tuple(tuple(str(value) for value in one.values()) for one in rows)
+    settings = {"gibibytes": gibibytes, "poll_seconds": POLL_SECONDS}
+    finish(Outcome("fuse_compile", settings, COLUMNS, cells, tuple(rows), bars(rows)), options)
+
+
+if __name__ == "__main__":
+    main()
