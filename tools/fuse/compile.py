@@ -8,6 +8,7 @@ that had a hand in it; a warm cache needs llvmlite to link them, but never impor
 from __future__ import annotations
 
 import hashlib
+import math
 import re
 from functools import cache
 from importlib.metadata import version
@@ -26,10 +27,19 @@ FASTMATH = {"reassoc", "contract", "nsz"}
 def _target() -> tuple[Any, str]:
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
+    _load_mathematics()
     cpu, features = llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten()
     target = llvm.Target.from_default_triple()
     machine = target.create_target_machine(cpu=cpu, features=features, opt=3, reloc="pic", codemodel="small")
     return machine, f"{target.triple} {cpu} {features}"
+
+
+def _load_mathematics() -> None:
+    """Let kernels find the C library's mathematics; numba would, but a warm cache never imports it."""
+    # The module either links that library or is, as the library then is, part of the interpreter.
+    path = getattr(math, "__file__", None)
+    if path is not None:
+        llvm.load_library_permanently(path)
 
 
 @cache

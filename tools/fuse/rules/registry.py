@@ -94,9 +94,11 @@ class Node:
         return None if listed is None else [int(x) for x in listed]
 
     def attr(self, name: str, default: Any) -> Any:
-        """Return an attribute's value or its default."""
+        """Return an attribute's value or its default, which is a float32 as all attributes are."""
         attribute = self.node.attributes.get(name)
-        return default if attribute is None else attribute.value
+        if attribute is not None:
+            return attribute.value
+        return float(np.float32(default)) if isinstance(default, float) else default
 
 
 Translate = Callable[[Node], Value | Sequence[Value]]
