@@ -21,6 +21,7 @@ import onnx_ir as ir
 
 from sartor.share.artifact import write_model
 from sartor.share.cache import get, put
+from sartor.share.execute import run_session
 from sartor.share.inputs import random_inputs
 from sartor.share.runtime import load
 from sartor.share.timing import Race, race
@@ -43,17 +44,21 @@ LARGEST = 1 << 30
 
 def burdens(
     fused: ir.Model, original: ir.Model, functions: Sequence[str], setting: Setting, identity: str
-) -> frozenset[str]:
-    """Return the functions without whose kernels the model runs faster; `identity` names the original's content."""
+) -> dict[str, str]:
+    """Return the functions that the model is better off without, with the reason; `identity` names its content.
+
+    Raises UsageError where the original model does not run on random inputs of these sizes.
+    """
     weights = sum(v.const_value.nbytes for v in fused.graph.initializers.values() if v.const_value is not None)
     if not functions or weights > LARGEST:
-        return frozenset()
+        return {}
     name = _entry(functions, setting, identity)
     found = get(name)
     if found is None:
-        found = json.dumps(sorted(_search(fused, original, functions, setting))).encode()
+        found = json.dumps(_search(fused, original, functions, setting)).encode()
         put(name, found)
-    return frozenset(json.loads(found))
+    reasons: dict[str, str] = json.loads(found)
+    return reasons
 
 
 def _entry(functions: Sequence[str], setting: Setting, identity: str) -> str:
@@ -81,8 +86,7 @@ def _is_axis(model: ir.Model, name: str) -> bool:
     )
 
 
-def _search(fused: ir.Model, original: ir.Model, functions: Sequence[str], setting: Setting) -> frozenset[str]:
-    """Leave out one function after the other; stay without those that the model is faster without."""
+def _search(fused: ir.Model, original: ir.Model, functions: Sequence[str], setting: Setting) -> dict[str, str]:
     with tempfile.TemporaryDirectory(prefix="sartor-", dir=_memory_folder()) as folder:
         path = Path(folder) / "fused.onnx"
         # With external data every session maps the weights instead of copying them.
@@ -92,21 +96,40 @@ def _search(fused: ir.Model, original: ir.Model, functions: Sequence[str], setti
 
 def _tried(
     path: Path, original: ir.Model, functions: Sequence[str], feed: Mapping[str, np.ndarray], threads: int
-) -> frozenset[str]:
+) -> dict[str, str]:
+    """Leave out one function after the other; stay without those that the model is faster without."""
+    plain = load(original, threads=threads)
+    run_session(plain, feed, "the model")
+
     def session(skip: frozenset[str]) -> Callable[[], object]:
         return runner(load(path, threads=threads, skip=skip), feed)
 
+    current = session(frozenset())
+    try:
+        current()
+    # The exceptions of onnxruntime have no base class of their own.
+    except Exception as error:
+        return dict.fromkeys(functions, f"the model fails with it: {error}")
+    dropped = _leave_out(functions, session, current)
+    if dropped:
+        current = session(frozenset(dropped))
+    held_back = _faster(runner(plain, feed), current)
+    return dict.fromkeys(functions if held_back else dropped, "the model as a whole is faster without it")
+
+
+def _leave_out(
+    functions: Sequence[str], session: Callable[[frozenset[str]], Callable[[], object]], current: Callable[[], object]
+) -> list[str]:
+    dropped: list[str] = []
     started = monotonic()
-    dropped: frozenset[str] = frozenset()
-    current = session(dropped)
     for name in functions:
         if monotonic() - started > PATIENCE:
             break
-        without = session(dropped | {name})
+        without = session(frozenset([*dropped, name]))
         if _faster(without, current):
-            dropped, current = dropped | {name}, without
-    stock = runner(load(original, threads=threads), feed)
-    return frozenset(functions) if _faster(stock, current) else dropped
+            current = without
+            dropped.append(name)
+    return dropped
 
 
 def _memory_folder() -> str | None:

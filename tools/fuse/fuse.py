@@ -9,6 +9,7 @@ import onnx_ir as ir
 
 from sartor.share import console, history
 from sartor.share.artifact import Model, read_model, write_model
+from sartor.share.errors import UsageError
 from sartor.share.shapes import declared_types, infer_shapes, restore_types
 from sartor.tools.fuse import stock
 from sartor.tools.fuse.context import burdens
@@ -51,27 +52,37 @@ def fuse(source: str, target: str | None, options: Options, argv: Sequence[str] 
 
 def make_plan(model: Model, options: Options) -> Plan:
     """Find the groups of a model whose shapes are inferred, measure and judge them; the model stays as it is."""
-    axes = axis_sizes(model.ir, options.shapes)
     before = stock.view(model.ir)
     groups, refused = find_groups(model.ir, before.absorbed, options.selection)
-    axes = probed_axes(model.ir, groups, axes, options.shapes, options.seed) if options.measure else axes
-    setting = Setting(axes, options.threads, options.seed)
-    groups = costed(groups, axes, options.threads)
-    if options.measure:
-        with console.progress("measuring groups", len(groups)) as step:
-            verdicts = judge(groups, setting, step)
-        verdicts = _in_context(model, verdicts, setting)
-    else:
-        verdicts = keep_all(groups)
+    setting = _setting(model, groups, options)
+    groups = costed(groups, setting.axes, options.threads)
+    verdicts = _judged(model, groups, setting) if options.measure else keep_all(groups)
     after = stock.view(_fused_copy(model.ir, [verdict.group for verdict in verdicts if verdict.kept]))
     return Plan(verdicts, refused, before.dispatches, after.dispatches)
 
 
-def _in_context(model: Model, verdicts: tuple[Verdict, ...], setting: Setting) -> tuple[Verdict, ...]:
-    kept = [verdict.group for verdict in verdicts if verdict.kept]
-    doubtful = sorted((verdict for verdict in verdicts if verdict.kept), key=lambda verdict: verdict.ratio)
-    functions = list(dict.fromkeys(verdict.group.call.function.name for verdict in doubtful))
-    return drop(verdicts, burdens(_fused_copy(model.ir, kept), model.ir, functions, setting, model.sha256))
+def _setting(model: Model, groups: Sequence[Group], options: Options) -> Setting:
+    """Fix the sizes at which groups are measured; without measuring those that the user gave do."""
+    axes = axis_sizes(model.ir, options.shapes)
+    if options.measure:
+        try:
+            axes = probed_axes(model.ir, groups, axes, options.shapes, options.seed)
+        except UsageError as error:
+            console.warn(f"{model.source}: {error.reason}. Groups of unknown sizes are left out. {error.remedy}")
+    return Setting(axes, options.threads, options.seed)
+
+
+def _judged(model: Model, groups: Sequence[Group], setting: Setting) -> tuple[Verdict, ...]:
+    with console.progress("measuring groups", len(groups)) as step:
+        verdicts = judge(groups, setting, step)
+    kept = sorted((verdict for verdict in verdicts if verdict.kept), key=lambda verdict: verdict.ratio)
+    functions = list(dict.fromkeys(verdict.group.call.function.name for verdict in kept))
+    fused = _fused_copy(model.ir, [verdict.group for verdict in verdicts if verdict.kept])
+    try:
+        return drop(verdicts, burdens(fused, model.ir, functions, setting, model.sha256))
+    except UsageError as error:
+        console.warn(f"{model.source}: {error.reason}. Groups are judged alone. {error.remedy}")
+        return verdicts
 
 
 def _fused_copy(model: ir.Model, groups: Sequence[Group]) -> ir.Model:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from sartor.tools.fuse.measure import GAIN, Setting, measure
@@ -38,12 +38,11 @@ def _verdict(group: Group, times: Measurement) -> Verdict:
     return replace(verdict, kept=False, reason=f"only {verdict.ratio:.2f} times as fast as onnxruntime")
 
 
-def drop(verdicts: Sequence[Verdict], functions: frozenset[str]) -> tuple[Verdict, ...]:
-    """Leave out the groups of functions that hold their model back."""
-    reason = "the model as a whole is faster without it"
+def drop(verdicts: Sequence[Verdict], reasons: Mapping[str, str]) -> tuple[Verdict, ...]:
+    """Leave out the groups of the functions that a reason speaks against."""
     return tuple(
-        replace(verdict, kept=False, reason=reason)
-        if verdict.kept and verdict.group.call.function.name in functions
+        replace(verdict, kept=False, reason=reasons[verdict.group.call.function.name])
+        if verdict.kept and verdict.group.call.function.name in reasons
         else verdict
         for verdict in verdicts
     )

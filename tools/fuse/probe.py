@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 
 import onnx_ir as ir
 
-from sartor.share.errors import SartorError
+from sartor.share.execute import output_names, run_session
 from sartor.share.inputs import random_inputs
 from sartor.share.runtime import load
 from sartor.tools.fuse.axes import NotEmittableError, parse_size
@@ -21,7 +21,7 @@ def probed_axes(
 ) -> dict[str, int]:
     """Return `axes` together with the sizes of other names in the groups' types, as a run on random inputs shows them.
 
-    They stay unbound if the model can't run on random inputs of these sizes.
+    Raises UsageError if the model does not run on random inputs of these sizes.
     """
     wanted = {value for group in groups for value in _open(group, axes) if value.graph is model.graph}
     if not wanted or _weight(model) > LARGEST:
@@ -30,12 +30,12 @@ def probed_axes(
     copy = model.clone()
     inner = {value.name: value for node in copy.graph for value in node.outputs}
     copy.graph.outputs.extend(inner[name] for name in names if name in inner and not inner[name].is_graph_output())
-    try:
-        results = load(copy, threads=1).run(names, random_inputs(model, given, [seed]))
-    except (SartorError, RuntimeError, ValueError):
-        return dict(axes)
+    session = load(copy, threads=1)
+    made = dict(
+        zip(output_names(session), run_session(session, random_inputs(model, given, [seed]), "the model"), strict=True)
+    )
     found = dict(axes)
-    for value, result in zip(wanted, results, strict=True):
+    for value, result in ((value, made[str(value.name)]) for value in wanted if str(value.name) in made):
         for dim, size in zip(value.shape or (), result.shape, strict=True):
             if not isinstance(dim, int) and dim.value is not None:
                 found.setdefault(dim.value, int(size))
