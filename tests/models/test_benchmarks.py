@@ -1,0 +1,73 @@
+"""The benchmarks run from end to end, check before they time, and keep what they find."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from tests.conftest import ROOT
+
+FOLDER = ROOT / "benchmarks"
+
+
+def run(script: str, results: Path, *arguments: str) -> dict[str, object]:
+    """Run a benchmark's smoke test and return its result file."""
+    command = [sys.executable, FOLDER / f"{script}.py", "--quick", "--results", results, *arguments]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    (path,) = results.glob(f"{script}-????-??-??.json")
+    document: dict[str, object] = json.loads(path.read_text())
+    assert list(document) == ["schema", "benchmark", "date", "machine", "settings", "rows", "bars"]
+    assert set(document["machine"]) >= {"cpu", "cores", "features", "versions"}  # type: ignore[call-overload]
+    assert all(bar["claim"] in done.stdout for bar in document["bars"])  # type: ignore[attr-defined]
+    return document
+
+
+def test_groups(tmp_path: Path) -> None:
+    (row,) = run("fuse_groups", tmp_path, "--only", "bias_gelu")["rows"]  # type: ignore[misc]
+    assert row["group"] == "bias_gelu"
+    assert max(row["errors"].values()) < 1e-5
+    assert row["onnxruntime"]["ratio_min"] > 0
+    assert row["torch_compile"]["ratio_min"] > 0
+
+
+def test_models(tmp_path: Path) -> None:
+    (row,) = run("fuse_models", tmp_path, "--only", "lstm", "--threads", "1")["rows"]  # type: ignore[misc]
+    assert (row["model"], row["threads"]) == ("lstm", 1)
+    assert row["error"] < 1e-5
+    assert row["dispatches_after"] < row["dispatches_before"]
+
+
+def test_compile(tmp_path: Path) -> None:
+    cold, warm, large = run("fuse_compile", tmp_path)["rows"]  # type: ignore[misc]
+    assert warm["seconds"] < cold["seconds"]
+    assert 0 < large["anonymous_mib"] < 1024
+
+
+@pytest.mark.slow
+def test_a_model_of_3_gib_fuses_in_less_than_1_gib_of_memory() -> None:
+    from fuse_compile import large_row
+
+    row = large_row(3.0)
+    assert row["model_mib"] >= 3000
+    assert row["anonymous_mib"] < 1024
+
+
+def test_no_figure_for_a_wrong_result() -> None:
+    from _common import require_close
+
+    require_close("right", 1e-6)
+    for wrong in (1e-3, float("nan")):
+        with pytest.raises(SystemExit, match="wrong: the result is off by"):
+            require_close("wrong", wrong)
+
+
+def test_bars_tell_met_from_not_met() -> None:
+    from _common import Bar
+
+    assert [Bar("", value, 1.0, at_least).met for value in (0.9, 1.1) for at_least in (True, False)] == [
+        *(False, True),
+        *(True, False),
+    ]
