@@ -54,27 +54,34 @@ def make_plan(model: Model, options: Options) -> Plan:
     """Find the groups of a model whose shapes are inferred, measure and judge them; the model stays as it is."""
     before = stock.view(model.ir)
     groups, refused = find_groups(model.ir, before.absorbed, options.selection)
-    setting = _setting(model, groups, options)
+    setting, runs = _setting(model, groups, options)
     groups = costed(groups, setting.axes, options.threads)
-    verdicts = _judged(model, groups, setting) if options.measure else keep_all(groups)
+    verdicts = keep_all(groups)
+    if options.measure:
+        with console.progress("measuring groups", len(groups)) as step:
+            verdicts = judge(groups, setting, step)
+    if options.measure and runs:
+        verdicts = _in_context(model, verdicts, setting)
     after = stock.view(_fused_copy(model.ir, [verdict.group for verdict in verdicts if verdict.kept]))
     return Plan(verdicts, refused, before.dispatches, after.dispatches)
 
 
-def _setting(model: Model, groups: Sequence[Group], options: Options) -> Setting:
-    """Fix the sizes at which groups are measured; without measuring those that the user gave do."""
-    axes = axis_sizes(model.ir, options.shapes)
-    if options.measure:
-        try:
+def _setting(model: Model, groups: Sequence[Group], options: Options) -> tuple[Setting, bool]:
+    """Fix the sizes at which groups are measured, and tell whether the model runs at these sizes as far as is known."""
+    axes: dict[str, int] = {}
+    try:
+        axes = axis_sizes(model.ir, options.shapes)
+        if options.measure:
             axes = probed_axes(model.ir, groups, axes, options.shapes, options.seed)
-        except UsageError as error:
-            console.warn(f"{model.source}: {error.reason}. Groups of unknown sizes are left out. {error.remedy}")
-    return Setting(axes, options.threads, options.seed)
+        return Setting(axes, options.threads, options.seed), True
+    except UsageError as error:
+        if options.shapes and not axes:
+            raise
+        console.warn(f"{model.source}: {error.reason}. Groups of unknown sizes are left out. {error.remedy}")
+        return Setting(axes, options.threads, options.seed), False
 
 
-def _judged(model: Model, groups: Sequence[Group], setting: Setting) -> tuple[Verdict, ...]:
-    with console.progress("measuring groups", len(groups)) as step:
-        verdicts = judge(groups, setting, step)
+def _in_context(model: Model, verdicts: tuple[Verdict, ...], setting: Setting) -> tuple[Verdict, ...]:
     kept = sorted((verdict for verdict in verdicts if verdict.kept), key=lambda verdict: verdict.ratio)
     functions = list(dict.fromkeys(verdict.group.call.function.name for verdict in kept))
     fused = _fused_copy(model.ir, [verdict.group for verdict in verdicts if verdict.kept])

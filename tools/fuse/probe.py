@@ -30,10 +30,8 @@ def probed_axes(
     copy = model.clone()
     inner = {value.name: value for node in copy.graph for value in node.outputs}
     copy.graph.outputs.extend(inner[name] for name in names if name in inner and not inner[name].is_graph_output())
-    session = load(copy, threads=1)
-    made = dict(
-        zip(output_names(session), run_session(session, random_inputs(model, given, [seed]), "the model"), strict=True)
-    )
+    session, feed = load(copy, threads=1), random_inputs(model, given, [seed])
+    made = dict(zip(output_names(session), run_session(session, feed, "the model"), strict=True))
     found = dict(axes)
     for value, result in ((value, made[str(value.name)]) for value in wanted if str(value.name) in made):
         for dim, size in zip(value.shape or (), result.shape, strict=True):
