@@ -22,6 +22,23 @@ from sartor.share.cache import get, put
 SYMBOL = "sartor_kernel"
 FASTMATH = {"reassoc", "contract", "nsz"}
 
+_ENTRY = """\
+define i64 @{symbol}(ptr %inputs, ptr %outputs, ptr %dims, ptr %scratch, i64 %begin, i64 %end) {{
+  %result = alloca i64
+  %error = alloca ptr
+  %status = call i32 @"{inner}"(ptr %result, ptr %error, ptr %inputs, ptr %outputs, ptr %dims, ptr %scratch, \
+i64 %begin, i64 %end)
+  %failed = icmp ne i32 %status, 0
+  %value = load i64, ptr %result
+  %answer = select i1 %failed, i64 1, i64 %value
+  ret i64 %answer
+}}
+"""
+"""The entry point, instead of numba's: that one calls Python and numba's runtime, which a warm cache never loads.
+
+The linker of LLVM resolves all of an object's symbols or none.
+"""
+
 
 @cache
 def _target() -> tuple[Any, str]:
@@ -81,7 +98,11 @@ def llvm_ir(source: str) -> str:
     sizes = types.CPointer(types.int64)  # type: ignore[no-untyped-call]
     signature = types.int64(pointers, pointers, sizes, types.voidptr, types.int64, types.int64)
     compiled = cfunc(signature, fastmath=FASTMATH, error_model="numpy")(scope["kernel"])
-    return re.sub(rf'@"?{re.escape(compiled.native_name)}"?(?=[\s(])', f"@{SYMBOL}", compiled.inspect_llvm())
+    wrapper = rf'^define [^\n]*@"?{re.escape(compiled.native_name)}"?\([^\n]*\n.*?^\}}\n'
+    entry = _ENTRY.format(symbol=SYMBOL, inner=compiled.native_name.removeprefix("cfunc."))
+    text, count = re.subn(wrapper, lambda _: entry, compiled.inspect_llvm(), flags=re.DOTALL | re.MULTILINE)
+    assert count == 1, "numba's wrapper of a C function is not where it was"
+    return text
 
 
 @cache

@@ -12,7 +12,7 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from time import monotonic
 
@@ -75,7 +75,7 @@ def _entry(functions: Sequence[str], setting: Setting, identity: str) -> str:
     return f"c_{hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:32]}.json"
 
 
-def _feed(model: ir.Model, setting: Setting) -> Mapping[str, np.ndarray]:
+def _feed(model: ir.Model, setting: Setting) -> dict[str, np.ndarray]:
     used = {name: (size,) for name, size in setting.axes.items() if _is_axis(model, name)}
     return random_inputs(model, used, [setting.seed])
 
@@ -95,7 +95,7 @@ def _search(fused: ir.Model, original: ir.Model, functions: Sequence[str], setti
 
 
 def _tried(
-    path: Path, original: ir.Model, functions: Sequence[str], feed: Mapping[str, np.ndarray], threads: int
+    path: Path, original: ir.Model, functions: Sequence[str], feed: dict[str, np.ndarray], threads: int
 ) -> dict[str, str]:
     """Leave out one function after the other; stay without those that the model is faster without."""
     plain = load(original, threads=threads)

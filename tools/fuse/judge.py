@@ -31,7 +31,7 @@ def judge(groups: Sequence[Group], setting: Setting, step: Step) -> tuple[Verdic
 
 def _verdict(group: Group, times: Measurement) -> Verdict:
     if times.measured_us is None or times.baseline_us is None:
-        return Verdict(group, times, False, "sizes are not known before run time, so it could not be measured")
+        return Verdict(group, times, False, f"it could not be measured: {times.obstacle}")
     verdict = Verdict(group, times, True, "")
     if verdict.ratio >= GAIN:
         return replace(verdict, reason=f"{verdict.ratio:.2f} times as fast as onnxruntime")

@@ -15,8 +15,10 @@ import numpy as np
 import onnx_ir as ir
 
 from sartor.share.cache import get, put
+from sartor.share.errors import InputRefusedError, UsageError
+from sartor.share.execute import run_session
 from sartor.share.inputs import random_inputs, resolve_shapes
-from sartor.share.runtime import kernels_of, load, stock_options
+from sartor.share.runtime import kernels_of, load
 from sartor.share.runtime.kernel import TensorType
 from sartor.share.timing import race
 from sartor.tools.fuse.axes import NotEmittableError
@@ -47,14 +49,17 @@ def axis_sizes(model: ir.Model, given: Mapping[str, tuple[int, ...]]) -> dict[st
 
 
 def measure(group: Group, setting: Setting) -> Measurement:
-    """Time one group; a group whose sizes can't be filled in is not timed."""
+    """Time one group; a group whose sizes can't be filled in, or that onnxruntime does not run, is not timed."""
     model = group_model(group, setting.axes)
     if model is None:
-        return Measurement()
+        return Measurement(obstacle="its sizes are not known before run time")
     name = _entry(group, model, setting)
     found = get(name)
     if found is None:
-        found = json.dumps(_race(model, setting)).encode()
+        try:
+            found = json.dumps(_race(model, setting)).encode()
+        except (InputRefusedError, UsageError) as error:
+            return Measurement(obstacle=error.reason)
         put(name, found)
     times: dict[str, float] = json.loads(found)
     return Measurement(measured_us=times["kernel"], baseline_us=times["stock"])
@@ -120,14 +125,12 @@ def _weights(model: ir.Model) -> list[ir.Value]:
 
 
 def _race(model: ir.Model, setting: Setting) -> dict[str, float]:
-    import onnxruntime
-
     feed = random_inputs(model, {}, [setting.seed])
     fused = load(model, threads=setting.threads)
-    content = ir.serde.serialize_model(model).SerializeToString()
-    stock = onnxruntime.InferenceSession(content, stock_options(setting.threads), providers=["CPUExecutionProvider"])
     if not kernels_of(fused):
-        return {"kernel": float("inf"), "stock": 0.0}
+        raise InputRefusedError("no session takes its kernel")
+    stock = load(model, threads=setting.threads, skip=frozenset(function.name for function in model.functions.values()))
+    run_session(stock, feed, "the group")
     result = race(runner(fused, feed), runner(stock, feed), SECONDS)
     return {"kernel": result.a.minimum, "stock": result.b.minimum}
 

@@ -33,10 +33,11 @@ class Group:
 
 @dataclass(frozen=True)
 class Measurement:
-    """Microseconds of one group: as a kernel, and as onnxruntime runs the same nodes."""
+    """Microseconds of one group: as a kernel, and as onnxruntime runs the same nodes; or what kept it from a run."""
 
     measured_us: float | None = None
     baseline_us: float | None = None
+    obstacle: str = ""
 
 
 @dataclass(frozen=True)

@@ -120,11 +120,9 @@ def single_atom(axis: Axis) -> Atom:
 
 def take_slice(value: Value, axis: int, index: tuple[int, Size | None], step: int, size: Size) -> Value:
     """Keep `size` elements of an axis, from `index` (offset plus a named length) by `step`."""
-    if not resolve(value.axes[axis]):
+    if not resolve(value.axes[axis]) or (size == axis_size(value.axes[axis]) and step == 1):
         return value
     atom = single_atom(value.axes[axis])
-    if size == atom.size and step == 1:
-        return value
     out = fresh(size)
     affine = Affine(out[0] if out else None, step, index[0], index[1])
     return At(value.dtype, (*value.axes[:axis], out, *value.axes[axis + 1 :]), value, atom, affine)
