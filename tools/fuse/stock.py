@@ -11,7 +11,9 @@ from pathlib import Path
 
 import onnx_ir as ir
 
+from sartor.share.errors import InputRefusedError
 from sartor.share.runtime import load
+from sartor.share.runtime.session import first_line
 from sartor.tools.fuse.rules import RULES
 
 COMPUTE_WORDS = ("Conv", "MatMul", "Gemm", "Attention", "LSTM", "GRU", "RNN", "Einsum", "MoE")
@@ -24,10 +26,14 @@ _LARGE_TENSOR = 1 << 16
 
 @dataclass(frozen=True)
 class StockView:
-    """The number of non-compute nodes, and the values that a compute node makes after fusion with what followed it."""
+    """The number of non-compute nodes, and the values that a compute node makes after fusion with what followed it.
 
-    dispatches: int
-    absorbed: frozenset[str]
+    Where onnxruntime refuses the model nothing is known but the reason.
+    """
+
+    dispatches: int | None = None
+    absorbed: frozenset[str] = frozenset()
+    refusal: str | None = None
 
 
 def is_compute(op_type: str) -> bool:
@@ -40,12 +46,27 @@ def view(model: ir.Model) -> StockView:
     named = light(model.clone())
     for i, node in enumerate(_all_nodes(named)):
         node.name = f"{_NAME}{i}"
-    nodes = [node for node in _all_nodes(_optimised(named)) if node.op_type != "Constant"]
+    try:
+        optimised = _optimised(named)
+    except InputRefusedError as error:
+        return StockView(refusal=error.reason)
+    nodes = [node for node in _all_nodes(optimised) if node.op_type != "Constant"]
     count = sum(not is_compute(node.op_type) for node in nodes)
     absorbed = _made_by_compute(named, nodes)
     if any(node.domain == "com.microsoft.nchwc" for node in nodes):
         absorbed |= _vanished_behind_convolutions(named, {node.name for node in nodes})
     return StockView(count, frozenset(absorbed))
+
+
+def require_valid(model: ir.Model, subject: str) -> None:
+    """Raise InputRefusedError unless a model is valid ONNX, whoever may run it."""
+    import onnx
+
+    try:
+        onnx.checker.check_model(ir.serde.serialize_model(light(model)), full_check=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        reason = f"it is not valid ONNX ({first_line(error)})"
+        raise InputRefusedError(reason, subject=subject, remedy="Export it again") from error
 
 
 def _made_by_compute(model: ir.Model, nodes: list[ir.Node]) -> set[str]:

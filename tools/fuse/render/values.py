@@ -1,0 +1,253 @@
+"""Expressions of a numba kernel: values, indices and sizes at one point of the loops."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from itertools import pairwise
+
+from sartor.tools.fuse import ops
+from sartor.tools.fuse.axes import Atom, NotEmittableError
+from sartor.tools.fuse.program import (
+    Affine,
+    At,
+    Concat,
+    Const,
+    Count,
+    Elementwise,
+    Iota,
+    Load,
+    Take,
+    Value,
+)  # fmt: skip
+from sartor.tools.fuse.render.sizes import Sizes
+from sartor.tools.fuse.render.source import Placed, Source
+from sartor.tools.fuse.schedule import Root, Schedule, stored
+
+MAX_TENSORS = 64
+Env = dict[Atom, Placed]
+"""Loops that a slice, gather or concatenation has replaced by another index."""
+
+
+class Values:
+    """Evaluates values at the current point of a kernel's loops; what is needed once goes to the block it belongs to.
+
+    `index` holds the open loops' variables, `segments` the part of a concatenation that the open loops walk over, and
+    `block` the first element of the current block of the unit-stride loop.
+    """
+
+    def __init__(self, schedule: Schedule) -> None:
+        self.schedule, self.layout = schedule, schedule.layout
+        self.program = schedule.layout.program
+        self.sizes = Sizes(self.program.inputs)
+        self.out = Source()
+        self.known = stored(schedule.roots)
+        self.index: dict[Atom, Placed] = {}
+        self.segments: dict[Atom, tuple[int, int]] = {}
+        self.block: Placed | None = None
+        self.slots = {root: f"m{i}" for i, root in enumerate(schedule.buffers)}
+        self.tensor = _numbers(schedule)
+
+    def size(self, atom: Atom) -> str:
+        """Spell the number of iterations of a loop, ready to be a factor."""
+        return factor(self.sizes.text(atom.size))
+
+    def loop_count(self, atom: Atom) -> str:
+        tile = self.schedule.tile
+        if not tile or atom is not tile[1]:
+            return self.size(atom)
+        if not atom.size.names:
+            return str(-(-atom.size.factor // tile[2]))
+        return f"(({self.size(atom)} + {tile[2] - 1}) // {tile[2]})"
+
+    def stored_count(self, atom: Atom) -> str:
+        tile = self.schedule.tile
+        return str(tile[2]) if tile and atom is tile[0] else self.size(atom)
+
+    def pieces(self, atom: Atom) -> list[tuple[int, int]]:
+        """Cut a loop at the borders of every concatenation along it."""
+        borders = {0}
+        for value in self.layout.values:
+            if isinstance(value, Concat) and self.layout.one(value.atom) is atom:
+                position = 0
+                for _, _, size in value.parts:
+                    position += size.factor
+                    borders.add(position)
+        points = sorted(borders)
+        return list(pairwise(points))
+
+    def _at(self, atom: Atom, env: Env) -> Placed:
+        return env.get(atom) or self.index[atom]
+
+    def offset(self, atoms: tuple[Atom, ...], env: Env, counts: Callable[[Atom], str], shift: bool = False) -> Placed:
+        """Spell the position of an element in row-major order, the part of outer loops computed outside."""
+        terms: dict[int, list[str]] = {}
+        for position, atom in enumerate(atoms):
+            at = self._at(atom, env)
+            stride = " * ".join(counts(inner) for inner in atoms[position + 1 :])
+            text = at.text
+            if shift and self.schedule.tile and atom is self.schedule.tile[0] and self.block:
+                text = f"({text} - {self.block.text})"
+            terms.setdefault(at.depth, []).append(f"{text} * {stride}" if stride else text)
+        total = Placed("0")
+        for depth in sorted(terms):
+            whole = terms[depth] if total.text == "0" else [total.text, *terms[depth]]
+            total = Placed(" + ".join(whole), depth)
+            if depth != max(terms):
+                total = self.out.hold(total, "o")
+        return total
+
+    def value(self, value: Value, env: Env) -> Placed:
+        """Evaluate a value at the current point of the loops."""
+        key = (value, tuple(sorted((id(atom), place.text) for atom, place in env.items())))
+        found = self.out.recall(key)
+        if found is not None:
+            return found
+        if value in self.known:
+            return self.out.remember(key, self._read_back(value, env))
+        place = self._compute(value, env)
+        return place if isinstance(value, Concat) else self.out.remember(key, place)
+
+    def _read_back(self, value: Value, env: Env) -> Placed:
+        root = self.known[value]
+        kind = ops.compute_type(value.dtype)
+        if root.output is not None:
+            at = self.offset(root.own, env, self.size)
+            return self.out.hold(
+                Placed(f"load_{kind}(y{root.output}, {at.text}, {self.tensor['out', root.output]})", at.depth)
+            )
+        if root not in self.slots:
+            raise AssertionError("a value is read outside the loops that hold it")
+        at = self.offset(self.slot_order(root), env, self.stored_count, shift=True)
+        return self.out.hold(Placed(f"load_{kind}({self.slots[root]}, {at.text}, {self.tensor[root]})", at.depth))
+
+    def slot_order(self, root: Root) -> tuple[Atom, ...]:
+        """Order a buffer's loops with the unit-stride one innermost."""
+        unit = self.unit
+        return tuple(sorted(self.schedule.buffers[root], key=lambda atom: atom is unit))
+
+    @property
+    def unit(self) -> Atom | None:
+        """The blocked loop, or else the innermost loop of the output."""
+        if self.schedule.tile:
+            return self.schedule.tile[0]
+        flat = self.layout.flat(self.program.outputs[0].axes)
+        return flat[-1] if flat else None
+
+    def _compute(self, value: Value, env: Env) -> Placed:
+        match value:
+            case Load(position=position):
+                at = self.offset(self.layout.flat(value.axes), env, self.size)
+                memory = ops.STORAGE[value.dtype].memory
+                return self.out.hold(
+                    Placed(f"load_{memory}(x{position}, {at.text}, {self.tensor['in', position]})", at.depth)
+                )
+            case Const():
+                return Placed(literal(value.value, ops.compute_type(value.dtype)))
+            case Count(over=over):
+                count = " * ".join(self.size(atom) for atom in self.layout.flat(over)) or "1"
+                return self.out.hold(Placed(f"{ops.compute_type(value.dtype)}({count})"))
+            case Iota(atom=atom):
+                at = self._at(self.layout.one(atom), env)
+                return Placed(f"i64({at.text})", at.depth)
+            case At(arg=arg, atom=atom, index=index):
+                return self.value(arg, {**env, self.layout.one(atom): self._affine(index, env)})
+            case Take():
+                return self._take(value, env)
+            case Concat():
+                return self._concat(value, env)
+            case Elementwise():
+                return self._elementwise(value, env)
+        raise AssertionError(f"{type(value).__name__} is stored")
+
+    def _elementwise(self, value: Elementwise, env: Env) -> Placed:
+        operands = [self.value(arg, env) for arg in value.args]
+        if value.op == "view":
+            return operands[0]
+        texts = [operand.text for operand in operands]
+        depth = max(operand.depth for operand in operands)
+        kind = ops.compute_type(value.dtype)
+        if value.op == "where":
+            text = f"select({', '.join(texts)})"
+        elif value.op == "cast":
+            text = conversion(value.args[0], value, texts[0])
+        else:
+            text = f"{kind}({ops.scalar_expression(value.op, value.args[0].dtype, texts)})"
+        return self.out.hold(Placed(text, depth))
+
+    def _affine(self, index: Affine, env: Env) -> Placed:
+        start = " + ".join(([self.sizes.text(index.length)] if index.length else []) + [str(index.offset)])
+        if index.atom is None:
+            return Placed(f"({start})")
+        at = self._at(self.layout.one(index.atom), env)
+        step = at.text if index.step == 1 else f"({index.step}) * {at.text}"
+        return Placed(f"({start} + {step})", at.depth)
+
+    def _take(self, value: Take, env: Env) -> Placed:
+        atom = self.layout.one(value.atom)
+        wanted, size = self.value(value.index, env), self.size(atom)
+        index = self.out.hold(Placed(f"i64({wanted.text}) + ({size} if {wanted.text} < 0 else 0)", wanted.depth), "g")
+        check = f"if {index.text} < 0 or {index.text} >= {size}: return 1"
+        block = self.out.blocks[index.depth]
+        if check not in block.names:
+            block.names[check] = ""
+            block.lines.append(check)
+        return self.value(value.arg, {**env, atom: index})
+
+    def _concat(self, value: Concat, env: Env) -> Placed:
+        atom = self.layout.one(value.atom)
+        if atom in env:
+            raise NotEmittableError("a concatenation is read at a changed index")
+        low, high = self.segments.get(atom, (0, 0))
+        position = 0
+        for part, own, size in value.parts:
+            if position <= low and high <= position + size.factor:
+                at = self.index[atom]
+                inner = (
+                    env if own is None else {**env, self.layout.one(own): Placed(f"({at.text} - {position})", at.depth)}
+                )
+                place = self.value(part, inner)
+                return Placed(place.text, max(place.depth, at.depth))
+            position += size.factor
+        raise AssertionError("a concatenation outside its loop")
+
+    def fresh_value(self, root: Root) -> Placed:
+        """Evaluate a kept value itself instead of reading it back."""
+        if not root.kept:
+            return self.value(root.value, {})
+        return self._compute(root.value, {})
+
+
+def _numbers(schedule: Schedule) -> dict[tuple[str, int] | Root, int]:
+    """Number the inputs, outputs and buffers of a kernel."""
+    program = schedule.layout.program
+    names: list[tuple[str, int] | Root] = [("in", i) for i, kind in enumerate(program.inputs) if kind is not None]
+    names += [("out", i) for i in range(len(program.outputs))]
+    names += list(schedule.buffers)
+    if len(names) > MAX_TENSORS:
+        raise NotEmittableError("a kernel of more than 64 tensors")
+    return {name: i for i, name in enumerate(names)}
+
+
+def factor(text: str) -> str:
+    """Put parentheses around a compound expression."""
+    return f"({text})" if " " in text else text
+
+
+def literal(value: float | int | bool, kind: str) -> str:
+    """Spell a constant of a compute type."""
+    if isinstance(value, float) and math.isinf(value):
+        return f"{kind}({'-' * (value < 0)}inf)"
+    return f"{kind}({value!r})"
+
+
+def conversion(source: Value, target: Value, text: str) -> str:
+    """Spell a cast; small integers are reached through a wider one, as C compilers do."""
+    have, want = ops.compute_type(source.dtype), ops.compute_type(target.dtype)
+    if ops.STORAGE[target.dtype].memory == "f16":
+        return f"round_f16(f32({text}))"
+    if want == "b1":
+        return f"{text} != {have}(0)"
+    if have[0] == "f" and want in ("i8", "i16", "u8", "u16"):
+        return f"{want}(i32({text}))"
+    return f"{want}(i64({text}))" if have[0] == "f" and want == "u32" else f"{want}({text})"
