@@ -20,7 +20,7 @@ class IndexRange:
 
 
 Axes = Mapping[str, int]
-Rule = Callable[[ir.Node, Axes], IndexRange]
+Rule = Callable[[ir.Node, Axes], IndexRange | None]
 
 # Operators whose result has the values of these operands, only rearranged; None stands for all operands.
 _CARRIERS: dict[str, tuple[int, ...] | None] = {
@@ -82,8 +82,9 @@ def _index_operands(graph: ir.Graph, axes: Axes) -> Iterator[tuple[ir.Value, Ind
             continue
         for place, rule in _RULES.get(node.op_type, ()):
             value = node.inputs[place] if place < len(node.inputs) else None
-            if value is not None:
-                yield value, rule(node, axes)
+            needed = rule(node, axes)
+            if value is not None and needed is not None:
+                yield value, needed
 
 
 def _reached_inputs(value: ir.Value, formal: Mapping[ir.Value, list[ir.Value]], graph: ir.Graph) -> set[str]:
@@ -176,6 +177,16 @@ def _depth(node: ir.Node, axes: Axes) -> IndexRange:
     return IndexRange(0, 1 if constant is None else int(constant.numpy().reshape(-1)[0]))
 
 
+def _matched(node: ir.Node, axes: Axes) -> IndexRange | None:
+    """Bound what is compared with a row of constants, a one-hot encoding written out; one constant bounds nothing."""
+    for value in node.inputs:
+        constant = None if value is None else ir.convenience.get_const_tensor(value)
+        if constant is not None and constant.size > 1 and constant.dtype.is_integer():
+            numbers = constant.numpy()
+            return IndexRange(int(numbers.min()), int(numbers.max()) + 1)
+    return None
+
+
 def _steps(node: ir.Node, axes: Axes) -> IndexRange:
     return IndexRange(1, 1 + _size(node.inputs[0], _integer(node, "time_axis", 0), axes))
 
@@ -183,6 +194,7 @@ def _steps(node: ir.Node, axes: Axes) -> IndexRange:
 # Operand places with the rule for their values.
 _RULES: dict[str, tuple[tuple[int, Rule], ...]] = {
     "ArrayFeatureExtractor": ((1, _along_last),),
+    "Equal": ((0, _matched), (1, _matched)),
     "GRU": ((4, _steps),),
     "Gather": ((1, _along_first),),
     "GatherElements": ((1, _along_first),),

@@ -164,6 +164,12 @@ def test_indices_of_tuples_and_elements() -> None:
     assert (reach(drawn["n"]), reach(drawn["e"])) == ({0, 1, 2}, {0, 1, 2, 3})
 
 
+def test_a_row_of_constants_to_compare_with_bounds_and_one_does_not() -> None:
+    nodes = [helper.make_node("Equal", ["i", "row"], ["y"]), helper.make_node("Equal", ["one", "i"], ["z"])]
+    drawn = draw(model(nodes, [("i", I64, [400, 1])], row=np.array([4, 5, 6]), one=np.array(99)))
+    assert reach(drawn["i"]) == {4, 5, 6}
+
+
 def test_sequence_lengths_are_at_least_one() -> None:
     lstm = helper.make_node("LSTM", ["x", "w", "r", "", "lens"], ["y"], hidden_size=2)
     lens = draw(model([lstm], [("x", F32, [4, 99, 1]), ("lens", TensorProto.INT32, [99])]))["lens"]
