@@ -52,9 +52,9 @@ def fuse(source: str, target: str | None, options: Options, argv: Sequence[str] 
 
 def make_plan(model: Model, options: Options) -> Plan:
     """Find the groups of a model whose shapes are inferred, measure and judge them; the model stays as it is."""
-    before = stock.view(model.ir)
+    before = _stock_view(model)
     groups, refused = find_groups(model.ir, before.absorbed, options.selection)
-    setting, runs = _setting(model, groups, options)
+    setting, runs = _setting(model, groups, options, before.refusal is None)
     groups = costed(groups, setting.axes, options.threads)
     verdicts = keep_all(groups)
     if options.measure:
@@ -66,14 +66,23 @@ def make_plan(model: Model, options: Options) -> Plan:
     return Plan(verdicts, refused, before.dispatches, after.dispatches)
 
 
-def _setting(model: Model, groups: Sequence[Group], options: Options) -> tuple[Setting, bool]:
+def _stock_view(model: Model) -> stock.StockView:
+    """Look at a model through onnxruntime; a valid model that it refuses may run elsewhere."""
+    seen = stock.view(model.ir)
+    if seen.refusal is not None:
+        stock.require_valid(model.ir, model.source)
+        console.warn(f"{model.source}: {seen.refusal}. Groups are judged alone")
+    return seen
+
+
+def _setting(model: Model, groups: Sequence[Group], options: Options, loads: bool) -> tuple[Setting, bool]:
     """Fix the sizes at which groups are measured, and tell whether the model runs at these sizes as far as is known."""
     axes: dict[str, int] = {}
     try:
         axes = axis_sizes(model.ir, options.shapes)
-        if options.measure:
+        if options.measure and loads:
             axes = probed_axes(model.ir, groups, axes, options.shapes, options.seed)
-        return Setting(axes, options.threads, options.seed), True
+        return Setting(axes, options.threads, options.seed), loads
     except UsageError as error:
         if options.shapes and not axes:
             raise

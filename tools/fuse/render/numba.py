@@ -24,7 +24,9 @@ def render(schedule: Schedule) -> str:
 
 class _Kernel:
     def __init__(self, schedule: Schedule) -> None:
+        self.schedule = schedule
         self.values = Values(schedule)
+        self.out = self.values.out
         self.accumulators: dict[Root, str] = {}
 
     def source(self) -> str:
@@ -38,20 +40,18 @@ class _Kernel:
 
     def _tasks(self) -> list[str]:
         rest = "task"
-        atoms = list(self.values.schedule.parallel)
+        atoms = list(self.schedule.parallel)
         for atom in reversed(atoms):
             count = self.values.loop_count(atom)
             index = rest if atom is atoms[0] else f"{rest} % {count}"
-            if self.values.schedule.tile and atom is self.values.schedule.tile[1]:
-                self.values.block = self.values.out.hold(
-                    Placed(f"{factor(index)} * {self.values.schedule.tile[2]}"), "lo"
-                )
+            if self.schedule.tile and atom is self.schedule.tile[1]:
+                self.values.block = self.out.hold(Placed(f"{factor(index)} * {self.schedule.tile[2]}"), "lo")
             else:
-                self.values.index[atom] = self.values.out.hold(Placed(index), "k")
+                self.values.index[atom] = self.out.hold(Placed(index), "k")
             if atom is not atoms[0]:
-                rest = self.values.out.hold(Placed(f"{rest} // {count}"), "q").text
-        self._branch(atoms, lambda: self._body(self.values.schedule.tree, ()))
-        return self.values.out.blocks[0].lines
+                rest = self.out.hold(Placed(f"{rest} // {count}"), "q").text
+        self._branch(atoms, lambda: self._body(self.schedule.tree, ()))
+        return self.out.blocks[0].lines
 
     def _branch(self, atoms: list[Atom], body: Callable[[], None]) -> None:
         """Run the body under `if`s where a parallel loop walks over a concatenation."""
@@ -61,15 +61,15 @@ class _Kernel:
             return
         outer = self.values.index[cut]
         for low, high in self.values.pieces(cut):
-            self.values.out.open()
-            self.values.segments[cut], self.values.index[cut] = (low, high), Placed(outer.text, self.values.out.depth)
+            self.out.open()
+            self.values.segments[cut], self.values.index[cut] = (low, high), Placed(outer.text, self.out.depth)
             self._branch(atoms[atoms.index(cut) + 1 :], body)
-            self.values.out.close(f"if {outer.text} >= {low} and {outer.text} < {high}:")
+            self.out.close(f"if {outer.text} >= {low} and {outer.text} < {high}:")
         self.values.index[cut] = outer
         del self.values.segments[cut]
 
     def _plan(self) -> list[str]:
-        counts = [self.values.loop_count(atom) for atom in self.values.schedule.parallel]
+        counts = [self.values.loop_count(atom) for atom in self.schedule.parallel]
         total = [self.values.sizes.text(size) for size in self._volumes()]
         facts = [" * ".join(counts) or "1", self._scratch_end(), " + ".join(total)]
         for kind in self.values.program.outputs:
@@ -108,7 +108,7 @@ class _Kernel:
         return [key for key in self.values.tensor if isinstance(key, tuple) and key[0] == kind]
 
     def _slot_bytes(self, root: Root) -> str:
-        elements = " * ".join(self.values.stored_count(atom) for atom in self.values.schedule.buffers[root]) or "1"
+        elements = " * ".join(self.values.stored_count(atom) for atom in self.schedule.buffers[root]) or "1"
         width = ops.STORAGE[root.value.dtype]
         size = 4 if width.memory == "f16" else width.size
         return f"({size} * {elements} + {ALIGN - 1}) // {ALIGN} * {ALIGN}"
@@ -125,29 +125,27 @@ class _Kernel:
                 self._loop(item, above)
 
     def _loop(self, loop: Loop, above: tuple[Atom, ...]) -> None:
-        parallel = set(self.values.schedule.parallel)
+        parallel = set(self.schedule.parallel)
         opening = [root for root in loop.roots if root.folds and loop.atom in root.over and not root.over & set(above)]
         bound = parallel | set(above)
         for root in opening:
             self._begin(root, bound)
-        variable = self.values.out.fresh("k")
+        variable = self.out.fresh("k")
         pieces = self.values.pieces(loop.atom)
         for low, high in pieces or [(0, 0)]:
-            self.values.out.open()
-            self.values.index[loop.atom] = Placed(variable, self.values.out.depth)
+            self.out.open()
+            self.values.index[loop.atom] = Placed(variable, self.out.depth)
             if pieces:
                 self.values.segments[loop.atom] = (low, high)
             self._body(loop.body, (*above, loop.atom))
-            self.values.out.close(
-                f"for {variable} in range({self._bounds(loop.atom, (low, high) if pieces else None)}):"
-            )
+            self.out.close(f"for {variable} in range({self._bounds(loop.atom, (low, high) if pieces else None)}):")
         del self.values.index[loop.atom]
         self.values.segments.pop(loop.atom, None)
         for root in opening:
             self._finish(root, bound)
 
     def _bounds(self, atom: Atom, piece: tuple[int, int] | None) -> str:
-        tile = self.values.schedule.tile
+        tile = self.schedule.tile
         low, high = (str(piece[0]), str(piece[1])) if piece else ("0", self.values.size(atom))
         if tile and atom is tile[0] and self.values.block:
             end = f"min({self.values.block.text} + {tile[2]}, {high})"
@@ -160,8 +158,8 @@ class _Kernel:
         kind = ops.compute_type(root.value.dtype)
         start = neutral(root.value.op, kind)
         if self._scalar(root, bound):
-            name = self.values.out.fresh("a")
-            self.values.out.line(f"{name} = {start}")
+            name = self.out.fresh("a")
+            self.out.line(f"{name} = {start}")
             self.accumulators[root] = name
             return
         order = self.values.slot_order(root)
@@ -173,12 +171,10 @@ class _Kernel:
             else Placed("0")
         )
         count = " * ".join(self.values.stored_count(atom) for atom in inner)
-        i = self.values.out.fresh("j")
-        self.values.out.line(f"for {i} in range({count}):")
+        i = self.out.fresh("j")
+        self.out.line(f"for {i} in range({count}):")
         place = i if base.text == "0" else f"{factor(base.text)} * {count} + {i}"
-        self.values.out.line(
-            f"    store_{kind}({self.values.slots[root]}, {place}, {start}, {self.values.tensor[root]})"
-        )
+        self.out.line(f"    store_{kind}({self.values.slots[root]}, {place}, {start}, {self.values.tensor[root]})")
 
     def _scalar(self, root: Root, bound: set[Atom]) -> bool:
         return set(root.own) <= bound
@@ -191,10 +187,8 @@ class _Kernel:
         if root in self.values.slots:
             kind = ops.compute_type(root.value.dtype)
             at = self.values.offset(self.values.slot_order(root), {}, self.values.stored_count, shift=True)
-            self.values.out.line(
-                f"store_{kind}({self.values.slots[root]}, {at.text}, {name}, {self.values.tensor[root]})"
-            )
-        self.values.out.remember((root.value, ()), Placed(name, self.values.out.depth))
+            self.out.line(f"store_{kind}({self.values.slots[root]}, {at.text}, {name}, {self.values.tensor[root]})")
+        self.out.remember((root.value, ()), Placed(name, self.out.depth))
 
     def _write(self, root: Root) -> None:
         place = self.values.value(root.expression, {}) if root.folds else self.values.fresh_value(root)
@@ -204,27 +198,27 @@ class _Kernel:
         elif root.output is not None:
             at = self.values.offset(root.own, {}, self.values.size)
             memory, number = ops.STORAGE[root.value.dtype].memory, self.values.tensor["out", root.output]
-            self.values.out.line(f"store_{memory}(y{root.output}, {at.text}, {place.text}, {number})")
+            self.out.line(f"store_{memory}(y{root.output}, {at.text}, {place.text}, {number})")
         elif root in self.values.slots:
             at = self.values.offset(self.values.slot_order(root), {}, self.values.stored_count, shift=True)
-            self.values.out.line(
+            self.out.line(
                 f"store_{kind}({self.values.slots[root]}, {at.text}, {place.text}, {self.values.tensor[root]})"
             )
         if root.kept:
-            self.values.out.blocks[-1].memo[(root.value, ())] = place
+            self.out.blocks[-1].memo[(root.value, ())] = place
 
     def _accumulate(self, root: Root, place: Placed, kind: str) -> None:
         assert isinstance(root.value, Reduce)
         op, dtype = ops.REDUCTIONS[root.value.op], root.value.dtype
         name = self.accumulators.get(root)
         if name is not None:
-            self.values.out.line(f"{name} = {kind}({ops.scalar_expression(op, dtype, [name, place.text])})")
+            self.out.line(f"{name} = {kind}({ops.scalar_expression(op, dtype, [name, place.text])})")
             return
         at = self.values.offset(self.values.slot_order(root), {}, self.values.stored_count, shift=True)
         slot, number = self.values.slots[root], self.values.tensor[root]
         old = f"load_{kind}({slot}, {at.text}, {number})"
         folded = f"{kind}({ops.scalar_expression(op, dtype, [old, place.text])})"
-        self.values.out.line(f"store_{kind}({slot}, {at.text}, {folded}, {number})")
+        self.out.line(f"store_{kind}({slot}, {at.text}, {folded}, {number})")
 
 
 def neutral(op: str, kind: str) -> str:
