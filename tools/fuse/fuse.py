@@ -62,7 +62,8 @@ def make_plan(model: Model, options: Options) -> Plan:
             verdicts = judge(groups, setting, step)
     if options.measure and runs:
         verdicts = _in_context(model, verdicts, setting)
-    after = stock.view(_fused_copy(model.ir, [verdict.group for verdict in verdicts if verdict.kept]))
+    fused = _fused_copy(model.ir, [verdict.group for verdict in verdicts if verdict.kept])
+    after = stock.view(fused) if before.refusal is None else before
     return Plan(verdicts, refused, before.dispatches, after.dispatches)
 
 
