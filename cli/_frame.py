@@ -20,6 +20,8 @@ Parameters = ParamSpec("Parameters")
 
 INTERNAL_ERROR = 70
 BROKEN_PIPE = 141
+LONGEST_REASON = 300
+"""Characters of an internal error's message that are shown."""
 
 _FULL = {errno.ENOSPC, errno.EIO, errno.EFBIG, errno.EDQUOT}
 _UNREACHABLE = {
@@ -42,7 +44,7 @@ def command(name: str) -> Callable[[Callable[Parameters, None]], Callable[Parame
         def framed(*args: Parameters.args, **kwargs: Parameters.kwargs) -> None:
             quiet, verbose = bool(kwargs.get("quiet")), bool(kwargs.get("verbose"))
             named = console.speaking_as(f"sartor {name}", quiet=quiet, verbose=verbose)
-            with named, exit_codes(), raise_on_stop(), plain_warnings():
+            with named, exit_codes(), raise_on_stop(), plain_warnings(), plain_logs():
                 function(*args, **kwargs)
                 flush_stdout()
 
@@ -88,6 +90,23 @@ def plain_warnings() -> Iterator[None]:
         warnings.showwarning = before
 
 
+@contextmanager
+def plain_logs() -> Iterator[None]:
+    """Show what libraries log in the block only to those who ask for more, line by line."""
+    import logging
+
+    class Handler(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            console.detail(console.one_line(record.getMessage()))
+
+    handler = Handler(logging.WARNING)
+    logging.getLogger().addHandler(handler)
+    try:
+        yield
+    finally:
+        logging.getLogger().removeHandler(handler)
+
+
 def flush_stdout() -> None:
     """Write what stdout still holds, so that a full disk or a closed pipe shows here and not at shutdown."""
     # Python sets stdout to None when the shell closed it (`>&-`).
@@ -127,4 +146,7 @@ def _fail_by_system(error: OSError) -> NoReturn:
 
 def _fail_internally(error: Exception) -> NoReturn:
     remedy = "Please report it with SARTOR_DEBUG=1 output"
-    _fail(f"internal error: {type(error).__name__}: {error}. {remedy}", INTERNAL_ERROR)
+    reason = console.one_line(str(error))
+    # Compilers and runtimes put whole programs into their messages.
+    short = reason if len(reason) <= LONGEST_REASON else f"{reason[:LONGEST_REASON]}..."
+    _fail(f"internal error: {type(error).__name__}: {short}. {remedy}", INTERNAL_ERROR)
