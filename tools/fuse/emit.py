@@ -58,13 +58,23 @@ def _replace(model: ir.Model, group: Group, replaced: dict[ir.Value | None, ir.V
 
 
 def remove_dead(values: Iterable[ir.Value]) -> None:
-    """Remove nodes, and the nodes before them, whose outputs nobody needs any more."""
+    """Remove nodes and the nodes before them, and initialisers, that nobody needs any more."""
     pending = list(values)
     while pending:
-        node = pending.pop().producer()
-        if node is None or node.graph is None:
+        value = pending.pop()
+        node = value.producer()
+        if node is None:
+            _remove_initialiser(value)
+            continue
+        if node.graph is None:
             continue
         if any(out.is_graph_output() or out.uses() for out in node.outputs):
             continue
         pending.extend(value for value in node.inputs if value is not None)
         node.graph.remove(node, safe=True)
+
+
+def _remove_initialiser(value: ir.Value) -> None:
+    if value.graph is None or value.uses() or value.is_graph_input() or value.is_graph_output():
+        return
+    value.graph.initializers.pop(str(value.name), None)

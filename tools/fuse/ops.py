@@ -82,6 +82,8 @@ def _expensive(name: str, cost: float, floating: str = "", integral: str = "") -
     return Scalar(name, floating or f"{name}_{{t}}({{0}})", integral, Result.SAME, Class.EXPENSIVE, cost)
 
 
+_SIGN = "{t}({t}({0} > {t}(0)) - {t}({0} < {t}(0)))"
+
 _ROWS = (
     _light("add", "add_{t}({0}, {1})", "{0} + {1}"),
     _light("sub", "sub_{t}({0}, {1})", "{0} - {1}"),
@@ -97,7 +99,7 @@ _ROWS = (
     _light("ceil", "ceil_{t}({0})", "{0}"),
     _light("rint", "rint_{t}({0})", "{0}"),
     _light("sqrt", "sqrt_{t}({0})", cost=0.2),
-    _both("sign", "{t}({0} > {t}(0)) - {t}({0} < {t}(0))"),
+    _light("sign", f"select({{0}} != {{0}}, {{0}}, {_SIGN})", _SIGN),
     _both("equal", "{0} == {1}", Result.BOOL),
     _both("less", "{0} < {1}", Result.BOOL),
     _both("less_equal", "{0} <= {1}", Result.BOOL),
@@ -110,7 +112,7 @@ _ROWS = (
     _light("shift_left", "", "shift_left_{t}({0}, {1})"),
     _light("shift_right", "", "shift_right_{t}({0}, {1})"),
     _light("modulo", "", "{0} % {1}", cost=1.0),
-    _light("fmod", "{t}(math.fmod({0}, {1}))", "trunc_mod({0}, {1})", cost=4.0),
+    _light("fmod", "fmod_{t}({0}, {1})", "trunc_mod({0}, {1})", cost=4.0),
     _expensive("exp", 0.25),
     _expensive("log", 0.3),
     _expensive("log1p", 0.3),

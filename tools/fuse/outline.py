@@ -122,7 +122,7 @@ def _target(node: ir.Node) -> np.ndarray | None:
     """Spell a computed target shape as a constant, where inference knows all of it that matters."""
     known, source = tensor_type(node.outputs[0]), node.inputs[0]
     have = None if source is None else tensor_type(source)
-    given = node.inputs[1]
+    given = node.inputs[1] if len(node.inputs) > 1 else None
     if known is None or have is None or given is None or constant_array(given) is not None:
         return None
     if 0 in known.shape:

@@ -34,6 +34,7 @@ _WIDTH = {"8": ir.IntType(8), "16": ir.IntType(16), "32": ir.IntType(32), "64": 
 
 _ARITHMETIC: dict[str, Callable[[Scalar, Scalar], Scalar]] = {
     "add": operator.add, "sub": operator.sub, "mul": operator.mul, "div": operator.truediv,
+    "fmod": lambda x, y: Scalar(x.builder, x.builder.frem(x.value, y.value)),
 }  # fmt: skip
 """Free of the kernel's fast-math flags, or `(x + y) - x` would become y, and infinities with it."""
 

@@ -129,7 +129,7 @@ def elu(node: Node) -> Value:
 def hard_sigmoid(node: Node) -> Value:
     """Clip a line to 0..1; HardSwish multiplies it by x."""
     x, swish = node.arg(0), node.node.op_type == "HardSwish"
-    slope, offset = (1 / 6, 0.5) if swish else (node.attr("alpha", 0.2), node.attr("beta", 0.5))
+    slope, offset = node.attr("alpha", 1 / 6 if swish else 0.2), node.attr("beta", 0.5)
     line = apply("add", apply("mul", like(slope, x), x), like(offset, x))
     clipped = apply("maximum", apply("minimum", line, like(1, x)), like(0, x))
     return apply("mul", x, clipped) if swish else clipped
