@@ -15,6 +15,7 @@ from sartor.tools.fuse import stock
 from sartor.tools.fuse.context import burdens
 from sartor.tools.fuse.emit import emit
 from sartor.tools.fuse.group import Selection, costed, find_groups, mirrored
+from sartor.tools.fuse.inline import inline_functions
 from sartor.tools.fuse.judge import drop, judge, keep_all
 from sartor.tools.fuse.measure import Setting, axis_sizes
 from sartor.tools.fuse.plan import DOMAIN, Group, Plan, Verdict
@@ -38,6 +39,7 @@ def fuse(source: str, target: str | None, options: Options, argv: Sequence[str] 
     Raises InputRefusedError, UsageError, OutputError, WriteError.
     """
     model = read_model(source)
+    inline_functions(model.ir)
     declared = declared_types(model.ir)
     infer_shapes(model.ir)
     plan = make_plan(model, options)
