@@ -60,17 +60,20 @@ def fuse(
     from sartor.share.console import detail, note
     from sartor.share.errors import UsageError
     from sartor.share.threads import default_threads
-    from sartor.tools.fuse.fuse import Options, Selection
+    from sartor.tools.fuse.fuse import Options
     from sartor.tools.fuse.fuse import fuse as run
+    from sartor.tools.fuse.group import Selection
     from sartor.tools.fuse.report import as_data, as_text, headline
 
-    if as_json and not dry_run and output == "-":
-        raise UsageError("--json and the model can't both go to stdout", remedy="Add --dry-run or -o FILE")
-    for target in [report] * (report is not None) + [output] * (not dry_run):
-        check_target(target)
+    target = None if dry_run else output
+    if [target, "-" if dry_run or as_json else None, report].count("-") > 1:
+        raise UsageError("model, plan and report can't share stdout", remedy="Name files by -o and --report")
+    for path in (report, target):
+        if path is not None:
+            check_target(path)
     selection = Selection(tuple(only or ()), tuple(skip or ()))
     options = Options(selection, measure, threads or default_threads(), seed, parse_shapes(shape))
-    plan = run(model, None if dry_run else output, options, None if no_history else sys.argv[1:])
+    plan = run(model, target, options, None if no_history else sys.argv[1:])
     if report is not None:
         write_bytes((dumps(as_data(plan), indent=2) + "\n").encode(), report)
     if as_json:
