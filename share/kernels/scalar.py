@@ -164,8 +164,8 @@ class Scalar:
 
 @cache
 def scales_vectors() -> bool:
-    """Tell whether this processor has one instruction that scales by powers of two (AVX-512 vscalef)."""
-    return bool(llvm.get_host_cpu_features().get("avx512f", False))
+    """Tell whether this processor scales by powers of two in one instruction (AVX-512), and LLVM makes use of it."""
+    return llvm.llvm_version_info >= (22,) and bool(llvm.get_host_cpu_features().get("avx512f", False))
 
 
 def _power_of_two(exponent: Word) -> Scalar:
