@@ -102,7 +102,9 @@ def _compile(compiler: tuple[str, ...], name: str) -> LibraryState:
         built = Path(folder) / name
         command = [*compiler, *_FLAGS, "-o", str(built), str(_SOURCE)]
         try:
-            result = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=120)
+            # What a compiler that is killed leaves behind goes with the folder.
+            own = {**os.environ, "TMPDIR": folder}
+            result = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=120, env=own)
         except (OSError, subprocess.TimeoutExpired) as error:
             return LibraryState(None, f"{compiler[0]} does not run ({error}): segments are used")
         if result.returncode != 0:
