@@ -12,6 +12,8 @@ from sartor.tools.fuse.render.values import MAX_TENSORS, Values, factor
 from sartor.tools.fuse.schedule import Leaf, Loop, Root, Schedule
 
 ALIGN = 64
+UNROLLED = 64
+"""Iterations up to which LLVM may unroll a loop completely."""
 
 
 def render(schedule: Schedule) -> str:
@@ -147,10 +149,18 @@ class _Kernel:
     def _bounds(self, atom: Atom, piece: tuple[int, int] | None) -> str:
         tile = self.schedule.tile
         low, high = (str(piece[0]), str(piece[1])) if piece else ("0", self.values.size(atom))
+        high = self._opaque(low, high)
         if tile and atom is tile[0] and self.values.block:
             end = f"min({self.values.block.text} + {tile[2]}, {high})"
             return f"{self.values.block.text}, {end}" if low == "0" else f"max({self.values.block.text}, {low}), {end}"
         return high if low == "0" else f"{low}, {high}"
+
+    def _opaque(self, low: str, high: str) -> str:
+        """Hide a small constant trip count: LLVM would unroll the loop completely before it thinks of vectorising it."""
+        if not high.isdigit() or int(high) - int(low) > UNROLLED:
+            return high
+        zero = self.values.sizes.hide()
+        return f"{high} + {zero}" if zero else high
 
     def _begin(self, root: Root, bound: set[Atom]) -> None:
         """Set an accumulator, or a buffer of them, to the neutral element."""

@@ -27,6 +27,19 @@ class Sizes:
         self.lines.append(f"{variable} = dims[{position}]{divisor}")
         self.names[unknown[0]] = variable
 
+    def hide(self) -> str:
+        """Add and name a variable that is 0 in every call that passes the checks, which the compiler can't know.
+
+        Empty where every size of every input has a name.
+        """
+        position = next((i for i, size in enumerate(self._axes) if not size.names), None)
+        if position is None:
+            return ""
+        line = f"zero = dims[{position}] - {self._axes[position].factor}"
+        if line not in self.lines:
+            self.lines.append(line)
+        return "zero"
+
     def text(self, size: Size) -> str:
         """Spell a size.
 
