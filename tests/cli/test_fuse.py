@@ -123,6 +123,12 @@ def test_globs_choose_nodes(
     assert {name for name, reason in document["refused"].items() if reason == "not selected"} >= others
 
 
+def test_a_glob_that_matches_nothing_is_named(model: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert fuse(model, "--dry-run", "--no-measure", "--skip", "Gelo", "--skip", "Gelu") == 0
+    warning = f"sartor fuse: warning: {model}: no node has a name or an operator type like 'Gelo'\n"
+    assert capfd.readouterr().err == warning
+
+
 def test_the_report_is_the_document_of_the_dry_run(model: Path, capfd: pytest.CaptureFixture[str]) -> None:
     report, target = model.with_name("report.json"), model.with_name("fused.onnx")
     document = plan_of(capfd, model)

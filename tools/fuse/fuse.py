@@ -42,6 +42,8 @@ def fuse(source: str, target: str | None, options: Options, argv: Sequence[str] 
     inline_functions(model.ir)
     declared = declared_types(model.ir)
     infer_shapes(model.ir)
+    for glob in options.selection.idle(model.ir):
+        console.warn(f"{model.source}: no node has a name or an operator type like {glob!r}")
     plan = make_plan(model, options)
     if target is not None:
         emit(model.ir, plan.kept)

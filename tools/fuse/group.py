@@ -24,9 +24,17 @@ class Selection:
 
     def admits(self, node: ir.Node) -> bool:
         """Tell whether a node may be fused."""
-        named = [node.name or "", node.op_type]
-        wanted = not self.only or any(fnmatchcase(name, glob) for glob in self.only for name in named)
-        return wanted and not any(fnmatchcase(name, glob) for glob in self.skip for name in named)
+        wanted = not self.only or any(_matches(node, glob) for glob in self.only)
+        return wanted and not any(_matches(node, glob) for glob in self.skip)
+
+    def idle(self, model: ir.Model) -> tuple[str, ...]:
+        """List the globs that match no node of a model."""
+        nodes = [node for graph in model.graphs() for node in graph]
+        return tuple(glob for glob in (*self.only, *self.skip) if not any(_matches(node, glob) for node in nodes))
+
+
+def _matches(node: ir.Node, glob: str) -> bool:
+    return any(fnmatchcase(name, glob) for name in (node.name or "", node.op_type))
 
 
 def find_groups(model: ir.Model, absorbed: frozenset[str], selection: Selection) -> tuple[list[Group], dict[str, str]]:
