@@ -156,7 +156,7 @@ class _Kernel:
         return high if low == "0" else f"{low}, {high}"
 
     def _opaque(self, low: str, high: str) -> str:
-        """Hide a small constant trip count: LLVM would unroll the loop completely before it thinks of vectorising it."""
+        """Hide a small constant trip count: LLVM would unroll the loop completely before it tries to vectorise it."""
         if not high.isdigit() or int(high) - int(low) > UNROLLED:
             return high
         zero = self.values.sizes.hide()
