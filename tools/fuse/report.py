@@ -65,7 +65,8 @@ def _paragraph(verdict: Verdict) -> list[str]:
     listed = ", ".join(f"{op} x{count}" if count > 1 else op for op, count in operators.items())
     saved = "" if group.bytes_saved is None else f", {group.bytes_saved} bytes of traffic saved"
     lines = [f"{group.id} {group.call.function.name} {'fused' if verdict.kept else 'left out'}: {verdict.reason}"]
-    lines.append(f"  {len(group.nodes)} nodes, {group.composition} composition{saved}")
+    size = f"{len(group.nodes)} node{'s' * (len(group.nodes) > 1)}"
+    lines.append(f"  {size}, {group.composition} composition{saved}")
     if times.measured_us is not None and times.baseline_us is not None:
         lines.append(f"  kernel {times.measured_us:.1f} us, onnxruntime {times.baseline_us:.1f} us")
     lines.append(f"  operators: {listed}")
