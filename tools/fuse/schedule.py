@@ -278,9 +278,12 @@ def _temporaries(layout: Layout, roots: tuple[Root, ...], tree: tuple[Loop | Lea
     leaf = {root: i for i, item in enumerate(_leaves(tree)) for root in item.roots}
     parallel = {loop.atom for loop in _shared_loops(where)}
     shifted = _shifted(layout)
+    wide = {value for value in layout.values if any(atom not in parallel for atom in layout.flat(value.axes))}
     cost: dict[Value, float] = {}
     for value in layout.values:
-        cost[value] = value_cost(value) + sum(cost[a] for a in operands(value) if not isinstance(a, Reduce))
+        spent = value_cost(value) + sum(cost[a] for a in operands(value) if not isinstance(a, Reduce))
+        # What does not change within a task is computed outside its loops.
+        cost[value] = spent if value in wide else 0.0
     need: dict[Value, set[int]] = {value: set() for value in layout.values}
     for root in roots:
         need[root.expression].add(leaf[root])
@@ -288,9 +291,8 @@ def _temporaries(layout: Layout, roots: tuple[Root, ...], tree: tuple[Loop | Lea
     for value in reversed(layout.values):
         if isinstance(value, Reduce):
             continue
-        wide = any(atom not in parallel for atom in layout.flat(value.axes))
         computed = isinstance(value, Elementwise) and value.op != "view"
-        if len(need[value]) > 1 and cost[value] >= KEEP_COST and wide and computed and value not in shifted:
+        if len(need[value]) > 1 and cost[value] >= KEEP_COST and value in wide and computed and value not in shifted:
             kept.append(value)
             need[value] = {min(need[value])}
         for operand in operands(value):
