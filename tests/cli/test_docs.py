@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
 import os
 import re
@@ -26,6 +27,13 @@ def workplace(models: Path, tmp_path: Path) -> Path:
     for name, source in {"encoder": "encoder", "model": "encoder", "cnn": "cnn", "net": "cnn"}.items():
         shutil.copy(models / f"{source}.onnx", tmp_path / f"{name}.onnx")
     return tmp_path
+
+
+def run_python(script: str, folder: Path) -> str:
+    """Run a block of Python and return what it prints."""
+    done = subprocess.run([sys.executable, "-c", script], cwd=folder, capture_output=True, text=True, timeout=SECONDS)
+    assert done.returncode == 0, f"{script}\n{done.stderr}"
+    return done.stdout
 
 
 def run_shell(script: str, folder: Path) -> None:
@@ -60,7 +68,62 @@ def test_readme_blocks_run(workplace: Path) -> None:
     assert len(blocks) >= 5
     run_shell("\n".join(blocks), workplace)
     (python,) = blocks_of(ROOT / "README.md", "python")
-    subprocess.run([sys.executable, "-c", python], cwd=workplace, check=True, timeout=SECONDS)
+    run_python(python, workplace)
+
+
+@pytest.mark.parametrize("document", sorted(path.name for path in (ROOT / "docs").glob("*.md")))
+def test_blocks_of_documents_run(document: str, workplace: Path) -> None:
+    run_shell("\n".join(blocks_of(ROOT / "docs" / document, "sh")), workplace)
+    for block in blocks_of(ROOT / "docs" / document, "python"):
+        run_python(block, workplace)
+
+
+def test_the_plan_in_the_guide_is_real(workplace: Path) -> None:
+    plan, *_ = blocks_of(ROOT / "docs" / "fuse.md", "text")
+    command, _, shown = plan.partition("\n")
+    real = subprocess.run(
+        [*command.removeprefix("$ ").split(), "--no-measure"],
+        executable=Path(sys.executable).with_name("sartor"), cwd=workplace, capture_output=True, text=True, check=True
+    ).stdout.splitlines()  # fmt: skip
+    # What was measured differs from machine to machine.
+    lines = [re.sub(r"(fused|left out): .*", "", line) for line in shown.splitlines()[1:]]
+    fixed = [line for line in lines if not line.startswith("  kernel ")]
+    assert len(fixed) > 15
+    assert [line for line in fixed if line not in [re.sub(r"(fused|left out): .*", "", known) for known in real]] == []
+
+
+def test_the_kernel_in_the_guide_is_real(workplace: Path) -> None:
+    *_, snippet = blocks_of(ROOT / "docs" / "fuse.md", "python")
+    shown = [block for block in blocks_of(ROOT / "docs" / "fuse.md", "text") if "k1" in block or "k21" in block]
+    source = run_python(snippet, workplace)
+    assert len(shown) == 2
+    assert [block for block in shown if block not in source] == []
+
+
+def reasons_against_kernels() -> set[str]:
+    """Return the messages of every NotEmittableError that fuse raises, with an ellipsis for what is filled in."""
+    reasons = set()
+    for path in (ROOT / "tools" / "fuse").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "NotEmittableError":
+                parts = node.args[0].values if isinstance(node.args[0], ast.JoinedStr) else node.args
+                reasons.add("".join(str(part.value) if isinstance(part, ast.Constant) else "…" for part in parts))
+    return reasons
+
+
+def test_the_guide_explains_every_reason_against_a_kernel() -> None:
+    guide = (ROOT / "docs" / "fuse.md").read_text(encoding="utf-8")
+    reasons = reasons_against_kernels()
+    assert len(reasons) > 30
+    assert sorted(reason for reason in reasons if f"`{reason}`" not in guide) == []
+
+
+def test_the_rule_in_the_guide_is_real() -> None:
+    rules = (ROOT / "tools" / "fuse" / "rules" / "elementwise.py").read_text(encoding="utf-8")
+    (shown,) = re.findall(
+        r"```text\n(   @rule.*?)```", (ROOT / "docs" / "fuse.md").read_text(encoding="utf-8"), re.DOTALL
+    )
+    assert dedent(shown).strip() in rules
 
 
 def test_a_failing_block_fails(tmp_path: Path) -> None:
@@ -93,7 +156,9 @@ def test_man_pages_escape_what_roff_reads() -> None:
     assert escape("--a\\b") == "\\-\\-a\\eb"
 
 
-@pytest.mark.parametrize("document", ["README.md", "CONTRIBUTING.md", "docs/commands.md", "docs/json.md"])
+@pytest.mark.parametrize(
+    "document", ["README.md", "CONTRIBUTING.md", *(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))]
+)
 def test_links_lead_somewhere(document: str) -> None:
     page = ROOT / document
     targets = re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text(encoding="utf-8"))

@@ -64,11 +64,13 @@ def test_the_fused_model_is_valid_and_computes_the_same(model: Path) -> None:
     assert [node.op_type for node in proto.graph.node if node.domain == ""] == ["MatMul", "MatMul"]
 
 
-def test_dry_run_document(model: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_dry_run_document(model: Path, root: Path, capfd: pytest.CaptureFixture[str]) -> None:
     document = plan_of(capfd, model, "--no-measure")
     assert list(document) == ["schema", "dispatches_before", "dispatches_after", "groups", "refused"]
     assert (document["schema"], document["dispatches_before"], document["dispatches_after"]) == (1, 4, 3)
     assert [list(group) for group in document["groups"]] == [GROUP_KEYS] * 3
+    described = (root / "docs" / "json.md").read_text(encoding="utf-8")
+    assert [key for key in (*document, *GROUP_KEYS) if f"| `{key}` |" not in described.replace("`, `", "` | `")] == []
     assert [group["nodes"] for group in document["groups"]] == MEMBERS
     assert [group["id"] for group in document["groups"]] == ["g0", "g1", "g2"]
     assert [group["composition"] for group in document["groups"]] == ["thread", "thread", "warp"]
