@@ -22,7 +22,7 @@ from sartor.tools.fuse.program import (
 )  # fmt: skip
 from sartor.tools.fuse.render.sizes import Sizes
 from sartor.tools.fuse.render.source import Placed, Source
-from sartor.tools.fuse.schedule import Root, Schedule, stored
+from sartor.tools.fuse.schedule import Root, Schedule, paths, stored
 
 MAX_TENSORS = 64
 Env = dict[Atom, Placed]
@@ -45,6 +45,8 @@ class Values:
         self.index: dict[Atom, Placed] = {}
         self.segments: dict[Atom, tuple[int, int]] = {}
         self.block: Placed | None = None
+        parallel, nests = schedule.parallel, paths(schedule.tree)
+        self.nesting = {root: [*parallel, *(loop.atom for loop in nest)] for root, nest in nests.items()}
         self.slots = {root: f"m{i}" for i, root in enumerate(schedule.buffers)}
         self.tensor = _numbers(schedule)
 
@@ -99,6 +101,8 @@ class Values:
 
     def value(self, value: Value, env: Env) -> Placed:
         """Evaluate a value at the current point of the loops."""
+        # What an index outside a value's own axes is changed to makes no difference to it.
+        env = {atom: env[atom] for atom in self.layout.flat(value.axes) if atom in env}
         key = (value, tuple(sorted((id(atom), place.text) for atom, place in env.items())))
         found = self.out.recall(key)
         if found is not None:
@@ -122,17 +126,8 @@ class Values:
         return self.out.hold(Placed(f"load_{kind}({self.slots[root]}, {at.text}, {self.tensor[root]})", at.depth))
 
     def slot_order(self, root: Root) -> tuple[Atom, ...]:
-        """Order a buffer's loops with the unit-stride one innermost."""
-        unit = self.unit
-        return tuple(sorted(self.schedule.buffers[root], key=lambda atom: atom is unit))
-
-    @property
-    def unit(self) -> Atom | None:
-        """The blocked loop, or else the innermost loop of the output."""
-        if self.schedule.tile:
-            return self.schedule.tile[0]
-        flat = self.layout.flat(self.program.outputs[0].axes)
-        return flat[-1] if flat else None
+        """Order a buffer's loops as those in which it is made, so that what a loop makes lies together."""
+        return tuple(sorted(self.schedule.buffers[root], key=self.nesting[root].index))
 
     def _compute(self, value: Value, env: Env) -> Placed:
         match value:
