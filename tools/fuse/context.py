@@ -30,7 +30,7 @@ from sartor.tools.fuse.measure import Setting, runner
 SECONDS = 0.5
 """Time of one comparison."""
 
-PATIENCE = 8.0
+PATIENCE = 4.0
 """Seconds after which no further function is tried; the most doubtful ones come first."""
 
 _EXTERNAL = 1 << 22

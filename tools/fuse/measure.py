@@ -21,8 +21,9 @@ from sartor.share.inputs import random_inputs, resolve_shapes
 from sartor.share.runtime import kernels_of, load
 from sartor.share.runtime.kernel import TensorType
 from sartor.share.timing import race
-from sartor.tools.fuse.axes import NotEmittableError
+from sartor.tools.fuse.axes import NotEmittableError, parse_size
 from sartor.tools.fuse.compile import object_name
+from sartor.tools.fuse.cost import size_of
 from sartor.tools.fuse.kernel import kernel_source
 from sartor.tools.fuse.plan import DOMAIN, Group, Measurement
 
@@ -50,14 +51,14 @@ def axis_sizes(model: ir.Model, given: Mapping[str, tuple[int, ...]]) -> dict[st
 
 def measure(group: Group, setting: Setting) -> Measurement:
     """Time one group; a group whose sizes can't be filled in, or that onnxruntime does not run, is not timed."""
-    model = group_model(group, setting.axes)
-    if model is None:
+    shapes = concrete_shapes(group, setting.axes)
+    if shapes is None:
         return Measurement(obstacle="its sizes are not known before run time")
-    name = _entry(group, model, setting)
+    name = _entry(group, shapes, setting)
     found = get(name)
     if found is None:
         try:
-            found = json.dumps(_race(model, setting)).encode()
+            found = json.dumps(_race(group_model(group), shapes, setting)).encode()
         except (InputRefusedError, UsageError) as error:
             return Measurement(obstacle=error.reason)
         put(name, found)
@@ -65,67 +66,68 @@ def measure(group: Group, setting: Setting) -> Measurement:
     return Measurement(measured_us=times["kernel"], baseline_us=times["stock"])
 
 
-def group_model(group: Group, axes: Mapping[str, int]) -> ir.Model | None:
-    """Make a model of one call with concrete sizes; weights of the group stay weights."""
-    inputs: list[ir.Value] = []
-    weights: list[ir.Value] = []
-    arguments: list[ir.Value | None] = []
-    for index, (value, kind) in enumerate(zip(group.inputs, group.call.inputs, strict=True)):
-        if value is None or kind is None:
-            arguments.append(None)
-            continue
-        shape = _concrete(kind, axes)
-        if shape is None:
-            return None
-        made = ir.Value(name=f"x{index}", type=ir.TensorType(kind.dtype), shape=ir.Shape(shape))
-        constant = value.const_value is not None and not value.is_graph_input()
-        made.const_value = value.const_value if constant else None
-        (weights if constant else inputs).append(made)
-        arguments.append(made)
+def group_model(group: Group) -> ir.Model:
+    """Make a model of one call with the types that it has in its model; weights of the group stay weights."""
+    arguments = [_operand(index, value, group) for index, value in enumerate(group.inputs)]
+    present = list(dict.fromkeys(value for value in arguments if value is not None))
     outputs = [ir.Value(name=f"y{i}", type=ir.TensorType(kind.dtype)) for i, kind in enumerate(group.call.outputs)]
     for out, kind in zip(outputs, group.call.outputs, strict=True):
         out.shape = ir.Shape([None] * kind.rank)
     function = group.call.function
-    call = ir.Node(DOMAIN, function.name, arguments, outputs=outputs)
-    opsets = {**function.opset_imports, DOMAIN: 1}
-    graph = ir.Graph(inputs, outputs, nodes=[call], initializers=weights, opset_imports=opsets, name=function.name)
+    graph = ir.Graph(
+        [value for value in present if value.const_value is None],
+        outputs,
+        nodes=[ir.Node(DOMAIN, function.name, arguments, outputs=outputs)],
+        initializers=[value for value in present if value.const_value is not None],
+        opset_imports={**function.opset_imports, DOMAIN: 1},
+        name=function.name,
+    )
     return ir.Model(graph, ir_version=10, functions=[function])
 
 
-def _concrete(kind: TensorType, axes: Mapping[str, int]) -> list[int] | None:
-    """Fill in the names of a shape; expressions over them (batch*sequence, 2*batch) are worked out."""
-    from sartor.tools.fuse.axes import parse_size
+def _operand(index: int, value: ir.Value | None, group: Group) -> ir.Value | None:
+    kind = group.call.inputs[index]
+    if value is None or kind is None:
+        return None
+    made = ir.Value(name=f"x{index}", type=ir.TensorType(kind.dtype), shape=ir.Shape(kind.shape))
+    made.const_value = None if value.is_graph_input() else value.const_value
+    return made
 
-    shape = []
-    for dim in kind.shape:
-        try:
-            size = parse_size(dim)
-        except NotEmittableError:
+
+def concrete_shapes(group: Group, axes: Mapping[str, int]) -> dict[str, tuple[int, ...]] | None:
+    """Fill in the names of the shapes of a group's inputs, or return None where one is not known."""
+    shapes: dict[str, tuple[int, ...]] = {}
+    for index, kind in enumerate(group.call.inputs):
+        if kind is None:
+            continue
+        shape = _concrete(kind, axes)
+        if shape is None:
             return None
-        number = size.factor
-        for name in size.names:
-            if name not in axes:
-                return None
-            number *= axes[name]
-        shape.append(number)
-    return shape
+        shapes[f"x{index}"] = shape
+    return shapes
 
 
-def _entry(group: Group, model: ir.Model, setting: Setting) -> str:
+def _concrete(kind: TensorType, axes: Mapping[str, int]) -> tuple[int, ...] | None:
+    """Fill in the names of a shape; products of names and numbers (batch*sequence, 2*batch) are worked out."""
+    try:
+        sizes = [size_of(parse_size(dim), axes) for dim in kind.shape]
+    except NotEmittableError:
+        return None
+    known = [size for size in sizes if size is not None]
+    return tuple(known) if len(known) == len(sizes) else None
+
+
+def _entry(group: Group, shapes: Mapping[str, tuple[int, ...]], setting: Setting) -> str:
     import onnxruntime
 
-    shapes = [list(value.shape.numpy()) if value.shape else [] for value in (*model.graph.inputs, *_weights(model))]
     _, source = kernel_source(group.call)
-    text = json.dumps([object_name(source), shapes, setting.threads, onnxruntime.__version__, SECONDS])
-    return f"m_{hashlib.sha256(text.encode()).hexdigest()[:32]}.json"
+    facts = [object_name(source), sorted(shapes.items()), setting.threads, onnxruntime.__version__, SECONDS]
+    return f"m_{hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:32]}.json"
 
 
-def _weights(model: ir.Model) -> list[ir.Value]:
-    return list(model.graph.initializers.values())
-
-
-def _race(model: ir.Model, setting: Setting) -> dict[str, float]:
-    feed = random_inputs(model, {}, [setting.seed])
+def _race(model: ir.Model, shapes: Mapping[str, tuple[int, ...]], setting: Setting) -> dict[str, float]:
+    given = {value.name: shapes[value.name] for value in model.graph.inputs if value.name is not None}
+    feed = random_inputs(model, given, [setting.seed])
     fused = load(model, threads=setting.threads)
     if not kernels_of(fused):
         raise InputRefusedError("no session takes its kernel")
