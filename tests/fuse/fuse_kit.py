@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import onnx
 import onnx_ir as ir
-from onnx import TensorProto, helper, numpy_helper
+from onnx import helper, numpy_helper
 
 from sartor.share.runtime.kernel import PLAN_DIMS, PLAN_SCRATCH, PLAN_TASKS, FunctionCall, TensorType
 from sartor.share.shapes import infer_shapes
@@ -62,7 +62,7 @@ def model(
         [numpy_helper.from_array(array, name) for name, array in (weights or {}).items()],
     )
     made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=10)
-    return onnx.shape_inference.infer_shapes(made, strict_mode=True)
+    return onnx.shape_inference.infer_shapes(made)
 
 
 def typed(proto: onnx.ModelProto) -> ir.Model:
@@ -95,7 +95,7 @@ def call(kernel: CompiledKernel, inputs: Sequence[Array | None], seed: int = 0) 
 
     Raises KernelFailedError where it refuses or fails; AssertionError where it writes outside its memory.
     """
-    given = [None if array is None else np.ascontiguousarray(array) for array in inputs]
+    given = [None if array is None else np.asarray(array, order="C") for array in inputs]
     dims = np.array([size for array in given if array is not None for size in array.shape] or [0], np.int64)
     plan = _plan(kernel, dims)
     shapes = _shapes(kernel, plan)

@@ -104,8 +104,7 @@ def _binary() -> list[Sample]:
         for kind in (I32, I64, U8, np.int8, np.uint64)
     ]
     out += [
-        sample(name, {"x": (BOOL, [3, "n"]), "z": (BOOL, ["n"])}, types=GIVEN)
-        for name in ("And", "Or", "Xor", "Equal")
+        sample(name, {"x": (BOOL, [3, "n"]), "z": (BOOL, ["n"])}, types=GIVEN) for name in ("And", "Or", "Xor", "Equal")
     ]
     out += [
         sample(name, {"x": (kind, [3, "n"]), "z": (kind, ["n"])}, np.dtype(kind).name, types=GIVEN)
@@ -201,7 +200,9 @@ def _movement() -> list[Sample]:
         sample("Expand", {"x": (F, ["n", 1, 5])}, weights={"s": ints(1, 7, 1)}),
         sample("Expand", {"x": (F, [5])}, "rank", weights={"s": ints(3, 4, 5)}),
         sample("Slice", fixed, weights={"b": ints(1, 2), "e": ints(4, 60), "a": ints(0, 2)}),
-        sample("Slice", fixed, "steps", weights={"b": ints(-1, 60), "e": ints(-top, 3), "a": ints(1, 2), "s": ints(-1, -3)}),
+        sample(
+            "Slice", fixed, "steps", weights={"b": ints(-1, 60), "e": ints(-top, 3), "a": ints(1, 2), "s": ints(-1, -3)}
+        ),
         sample("Slice", fixed, "clamped", weights={"b": ints(-100), "e": ints(100), "a": ints(1)}),
         sample("Slice", fixed, "attributes", opset=9, starts=[1, -3], ends=[top, top], axes=[1, 2]),
         sample("Slice", cube, "last", weights={"b": ints(-1), "e": ints(top), "a": ints(0)}),
@@ -277,7 +278,7 @@ def _norms() -> list[Sample]:
         sample("RMSNormalization", rows | {"g": (F, ["m"])}, opset=23),
         sample("BatchNormalization", image | state, low=0.5, types=(np.float32, np.float64)),
         sample("InstanceNormalization", image | scale),
-        sample("GroupNormalization", image | scale, num_groups=3, types=(np.float32,)),
+        sample("GroupNormalization", {"x": (F, [4, 6, 5, 7]), **scale}, num_groups=3, types=(F,)),
         sample("MeanVarianceNormalization", image, opset=13),
         sample("MeanVarianceNormalization", rows, "axes", opset=13, axes=[-1]),
         sample("LpNormalization", rows, axis=-1),

@@ -37,16 +37,37 @@ Array = np.ndarray[Any, Any]
 SIZES = ({"n": 1, "m": 1000}, {"n": 63, "m": 63}, {"n": 1000, "m": 1})
 RTOL = {"float16": 2e-3, "float32": 3e-6, "float64": 1e-12}
 ATOL = {"float16": 2e-3, "float32": 2e-6, "float64": 1e-12}
-SPECIAL = [0.0, -0.0, np.inf, -np.inf, np.nan, 1.0, -1.0, 2.5, -0.5, 1e-30, -1e-30, 1e-41, -1e-41, 3e38, -3e38, 88.0, -104.0]
+SPECIAL = [
+    0.0,
+    -0.0,
+    np.inf,
+    -np.inf,
+    np.nan,
+    1.0,
+    -1.0,
+    2.5,
+    -0.5,
+    1e-30,
+    -1e-30,
+    1e-41,
+    -1e-41,
+    3e38,
+    -3e38,
+    88.0,
+    -104.0,
+]
 """What goes wrong first: zeros, infinities, NaN, subnormal and huge numbers, halves, and where exp overflows."""
 
 
 def _pairs() -> list[Any]:
-    return [
-        pytest.param(sample, dtype, id=f"{sample.label}-{np.dtype(dtype).name}" if sample.types else sample.label)
-        for sample in samples.SAMPLES
-        for dtype in sample.types or (np.float32,)
-    ]
+    """Pair samples with their types; of float64 and float16 the default run takes every fourth."""
+    pairs = []
+    for i, sample in enumerate(samples.SAMPLES):
+        for dtype in sample.types or (np.float32,):
+            label = f"{sample.label}-{np.dtype(dtype).name}" if sample.types else sample.label
+            late = bool(sample.types) and dtype != np.float32 and i % 4 > 0
+            pairs.append(pytest.param(sample, dtype, id=label, marks=[pytest.mark.slow] if late else []))
+    return pairs
 
 
 def build(sample: Any, dtype: Any) -> onnx.ModelProto:
@@ -160,7 +181,7 @@ def check(sample: Any, dtype: Any, kernel: Any, order: list[str], feed: dict[str
         assert ours.dtype == reference.dtype
         assert ours.shape == reference.shape
         name = ours.dtype.name
-        slack = 20 if RULES[sample.operator].kind is Kind.REDUCE else 1
+        slack = 50 if RULES[sample.operator].kind is Kind.REDUCE else 1
         np.testing.assert_allclose(ours, reference, rtol=RTOL.get(name, 0), atol=slack * ATOL.get(name, 0))
 
 

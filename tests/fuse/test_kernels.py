@@ -1,0 +1,135 @@
+"""What kernels refuse, what they are made of, and that they need nothing but themselves."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+import pytest
+from onnx import helper
+
+from sartor.share.runtime.kernel import FunctionCall, TensorType
+from sartor.tools.fuse.compile import assembly, compile_object
+from sartor.tools.fuse.kernel import kernel_for_call, kernel_source
+
+_spec = importlib.util.spec_from_file_location("fuse_kit", Path(__file__).with_name("fuse_kit.py"))
+assert _spec is not None
+assert _spec.loader is not None
+kit = importlib.util.module_from_spec(_spec)
+# Dataclasses look their module up by name.
+sys.modules["fuse_kit"] = kit
+_spec.loader.exec_module(kit)
+
+F = np.float32
+NODES = {
+    "softmax": ("Softmax", ["x"], {}),
+    "layernorm": ("LayerNormalization", ["x", "g", "b"], {}),
+    "gelu": ("Gelu", ["x"], {}),
+}
+OPERANDS = {"x": (F, ["n", 768]), "g": (F, [768]), "b": (F, [768])}
+
+
+def one_node(operator: str, inputs: dict[str, tuple[Any, list[int | str]]], **attributes: Any) -> FunctionCall:
+    """Make the call of a function of one node."""
+    node = helper.make_node(operator, list(inputs), ["y"], **attributes)
+    call: FunctionCall = kit.whole(kit.model([node], inputs, ["y"]))[1]
+    return call
+
+
+@pytest.mark.parametrize("index", [-8, 7, 2**40, -(2**40)])
+def test_gather_refuses_an_index_out_of_range(index: int) -> None:
+    """An index outside the axis is an error, not a crash."""
+    kernel = kit.compiled(one_node("Gather", {"x": (F, [7, 100]), "i": (np.int64, ["n"])}))
+    x = np.ones((7, 100), F)
+    assert kit.call(kernel, [x, np.array([-7, 6])])[0].shape == (2, 100)
+    with pytest.raises(kit.KernelFailedError, match="a task failed"):
+        kit.call(kernel, [x, np.array([0, index, 1])])
+
+
+@pytest.mark.parametrize(("first", "second"), [((3, 5), (3, 4)), ((3, 5), (4, 5)), ((3, 6), (3, 6)), ((0, 5), (0, 5))])
+def test_plan_refuses_other_sizes(first: tuple[int, ...], second: tuple[int, ...]) -> None:
+    """Sizes that contradict the types that a kernel was compiled for are refused before anything is read."""
+    kernel = kit.compiled(one_node("Add", {"x": (F, ["n", 5]), "z": (F, ["n", 5])}))
+    with pytest.raises(kit.KernelFailedError, match="the sizes are refused"):
+        kit.call(kernel, [np.ones(first, F), np.ones(second, F)])
+
+
+def _call(*shapes: tuple[int | str, ...]) -> FunctionCall:
+    """Make the call of x + z with types that no model declares, such as 12*batch."""
+    function = one_node("Add", {"x": (F, ["n", 5]), "z": (F, ["n", 5])}).function
+    types = tuple(TensorType(ir.DataType.FLOAT, shape) for shape in shapes)
+    return FunctionCall(function, types, types[:1])
+
+
+def test_plan_solves_a_multiple() -> None:
+    """A name that is known only as 12*batch is a twelfth of the size; another remainder is refused."""
+    kernel = kit.compiled(_call(("12*batch", 5), ("12*batch", 5)))
+    x = np.arange(120, dtype=F).reshape(24, 5)
+    np.testing.assert_array_equal(kit.call(kernel, [x, x])[0], x + x)
+    with pytest.raises(kit.KernelFailedError, match="the sizes are refused"):
+        kit.call(kernel, [x[:23], x[:23]])
+
+
+def test_plan_solves_a_product() -> None:
+    """Of batch*rows and batch, rows is known."""
+    kernel = kit.compiled(_call(("batch*rows", "batch"), ("batch*rows", "batch")))
+    x = np.arange(18, dtype=F).reshape(6, 3)
+    np.testing.assert_array_equal(kit.call(kernel, [x, x])[0], x + x)
+
+
+def test_no_kernel_for_an_opaque_output() -> None:
+    """A function that holds an operator without a rule has no kernel, and that is no error."""
+    assert kernel_for_call(one_node("NonZero", {"x": (F, ["n", 5])})) is None
+
+
+@pytest.mark.parametrize("name", NODES)
+def test_vectorised_without_alias_checks(name: str) -> None:
+    """Kernels use the whole width of the machine, and no run-time test for overlapping tensors guards a scalar copy."""
+    operator, inputs, attributes = NODES[name]
+    _, source = kernel_source(one_node(operator, {i: OPERANDS[i] for i in inputs}, **attributes))
+    text = assembly(source)
+    assert re.search(r"[yz]mm\d", text)
+    assert re.search(r"v(fmadd\w+|mul|add)ps", text)
+    assert "vector.memcheck" not in text
+
+
+def test_no_run_time_checks_in_ir() -> None:
+    """Loops are not versioned: every access carries its scope."""
+    from sartor.tools.fuse.compile import llvm_ir
+
+    _, source = kernel_source(one_node("LayerNormalization", {name: OPERANDS[name] for name in ("x", "g", "b")}))
+    text = llvm_ir(source)
+    assert "vector.body" in text
+    assert "vector.memcheck" not in text
+
+
+RELOAD = """
+import ctypes, sys
+import numpy as np
+from sartor.share.cache import get
+from sartor.tools.fuse.compile import link
+address, owner = link(get(sys.argv[1]))
+function = ctypes.CFUNCTYPE(ctypes.c_int64, *[ctypes.c_void_p] * 4, ctypes.c_int64, ctypes.c_int64)(address)
+x, y, dims = np.full(100, 0.5), np.zeros(100), np.array([100])
+pointers = [(ctypes.c_void_p * 1)(array.ctypes.data) for array in (x, y)]
+assert function(*pointers, dims.ctypes.data, None, 0, 1) == 0
+assert "numba" not in sys.modules
+print(y[99])
+"""
+
+
+def test_cached_kernel_needs_no_numba() -> None:
+    """A process that never imports numba runs a kernel from the cache, the C library's functions included."""
+    from sartor.tools.fuse.compile import object_name
+
+    _, source = kernel_source(one_node("Sin", {"x": (np.float64, ["n"])}))
+    compile_object(source)
+    done = subprocess.run([sys.executable, "-c", RELOAD, object_name(source)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert float(done.stdout) == pytest.approx(np.sin(0.5), rel=1e-15)
