@@ -254,8 +254,12 @@ def test_kernels_are_found_after_another_tool_rewrote_the_file(model: Path, tmp_
     assert_same_results(tmp_path / "rewritten.onnx", model, kernels=2)
 
 
-def test_segments_take_the_place_of_the_library(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_segments_take_the_place_of_the_library(
+    model: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setenv("SARTOR_RUNTIME", "segments")
+    document = plan_of(capfd, model, "--no-measure")
+    assert (document["dispatches_before"], document["dispatches_after"]) == (4, 3)
     target = model.with_name("fused.onnx")
     assert fuse(model, "-o", target, "-q") == 0
     session, feed = package.load(fused(model)), feed_for(model)

@@ -12,7 +12,7 @@ from pathlib import Path
 import onnx_ir as ir
 
 from sartor.share.errors import InputRefusedError
-from sartor.share.runtime import load
+from sartor.share.runtime import kernels_of, load
 from sartor.share.runtime.session import first_line
 from sartor.tools.fuse.rules import RULES
 
@@ -47,10 +47,9 @@ def view(model: ir.Model) -> StockView:
     for i, node in enumerate(_all_nodes(named)):
         node.name = f"{_NAME}{i}"
     try:
-        optimised = _optimised(named)
+        nodes = _optimised(named)
     except InputRefusedError as error:
         return StockView(refusal=error.reason)
-    nodes = [node for node in _all_nodes(optimised) if node.op_type != "Constant"]
     count = sum(not is_compute(node.op_type) for node in nodes)
     absorbed = _made_by_compute(named, nodes)
     if any(node.domain == "com.microsoft.nchwc" for node in nodes):
@@ -98,17 +97,25 @@ def _all_nodes(model: ir.Model) -> Iterator[ir.Node]:
     yield from ir.traversal.RecursiveGraphIterator(model.graph)
 
 
-def _optimised(model: ir.Model) -> ir.Model:
+def _optimised(model: ir.Model) -> list[ir.Node]:
+    """Return the nodes that run, constants left out; without the custom-op library kernels run between sessions."""
     import onnxruntime
 
     with tempfile.TemporaryDirectory(prefix="sartor-") as folder:
-        path = Path(folder) / "optimised.onnx"
+        paths: list[Path] = []
 
         def options(session_options: onnxruntime.SessionOptions) -> None:
-            session_options.optimized_model_filepath = str(path)
+            paths.append(Path(folder) / f"{len(paths)}.onnx")
+            session_options.optimized_model_filepath = str(paths[-1])
 
-        load(model, threads=1, session_options=options)
-        return _read(path)
+        kernels = {
+            (kernel.domain, kernel.name) for kernel in kernels_of(load(model, threads=1, session_options=options))
+        }
+        # A session that onnxruntime refused is tried again and leaves no file.
+        nodes = [node for path in paths if path.exists() for node in _all_nodes(_read(path))]
+    inside = {(node.domain, node.op_type) for node in nodes}
+    between = [node for node in _all_nodes(model) if (node.domain, node.op_type) in kernels - inside]
+    return [node for node in (*nodes, *between) if node.op_type != "Constant"]
 
 
 def _read(path: Path) -> ir.Model:
