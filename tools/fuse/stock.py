@@ -108,11 +108,11 @@ def _optimised(model: ir.Model) -> list[ir.Node]:
             paths.append(Path(folder) / f"{len(paths)}.onnx")
             session_options.optimized_model_filepath = str(paths[-1])
 
-        kernels = {
-            (kernel.domain, kernel.name) for kernel in kernels_of(load(model, threads=1, session_options=options))
-        }
-        # A session that onnxruntime refused is tried again and leaves no file.
-        nodes = [node for path in paths if path.exists() for node in _all_nodes(_read(path))]
+        session = load(model, threads=1, session_options=options)
+        # A session cut into segments has no binding; of any other the last is left, after attempts that failed.
+        written = paths[-1:] if hasattr(session, "io_binding") else paths
+        nodes = [node for path in written for node in _all_nodes(_read(path))]
+    kernels = {(kernel.domain, kernel.name) for kernel in kernels_of(session)}
     inside = {(node.domain, node.op_type) for node in nodes}
     between = [node for node in _all_nodes(model) if (node.domain, node.op_type) in kernels - inside]
     return [node for node in (*nodes, *between) if node.op_type != "Constant"]
