@@ -94,10 +94,9 @@ def test_the_plan_in_the_guide_is_real(workplace: Path) -> None:
 
 def test_the_kernel_in_the_guide_is_real(workplace: Path) -> None:
     *_, snippet = blocks_of(ROOT / "docs" / "fuse.md", "python")
-    shown = [block for block in blocks_of(ROOT / "docs" / "fuse.md", "text") if "k1" in block or "k21" in block]
-    source = run_python(snippet, workplace)
-    assert len(shown) == 2
-    assert [block for block in shown if block not in source] == []
+    (shown,) = [block for block in blocks_of(ROOT / "docs" / "fuse.md", "text") if "for task in" in block]
+    # Numbers only tell names apart.
+    assert re.sub(r"\b([a-z])\d+", r"\1", shown) in re.sub(r"\b([a-z])\d+", r"\1", run_python(snippet, workplace))
 
 
 def reasons_against_kernels() -> set[str]:
