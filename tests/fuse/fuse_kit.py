@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -156,5 +157,5 @@ def _ranges(tasks: int, generator: np.random.Generator) -> list[tuple[int, int]]
     """Cut the tasks at random places and shuffle the pieces."""
     count = int(generator.integers(0, min(tasks, 5) + 1))
     borders = sorted({0, tasks, *generator.integers(0, tasks + 1, size=count).tolist()})
-    pieces = list(zip(borders[:-1], borders[1:], strict=True))
+    pieces = list(pairwise(borders))
     return [pieces[i] for i in generator.permutation(len(pieces))]

@@ -223,14 +223,12 @@ def test_nested_graphs(flag: bool) -> None:
 
 def test_if_with_an_unknown_branch_has_no_shape() -> None:
     """Inference does not take the shape of one branch for that of both."""
+    known = helper.make_tensor_value_info("q", onnx.TensorProto.FLOAT, ["n", 8])
     branches = {
-        "then_branch": helper.make_graph(
-            [N("NonZero", ["x"], ["p"]), N("Squeeze", ["p"], ["r"])], "t", [], [onnx.ValueInfoProto(name="r")]
-        ),
-        "else_branch": helper.make_graph(
-            [N("Shape", ["x"], ["q"])], "e", [], [helper.make_tensor_value_info("q", onnx.TensorProto.INT64, [2])]
-        ),
+        "then_branch": helper.make_graph([N("Reshape", ["x", "t"], ["r"])], "t", [], [onnx.ValueInfoProto(name="r")]),
+        "else_branch": helper.make_graph([N("Tanh", ["x"], ["q"])], "e", [], [known]),
     }
     nodes = [N("If", ["flag"], ["i"], **branches), N("Identity", ["i"], ["y"])]
-    model = kit.typed(kit.model(nodes, {"x": (F, ["n", 8]), "flag": (np.bool_, [])}, ["y"]))
+    inputs = {"x": (F, ["n", 8]), "flag": (np.bool_, []), "t": (np.int64, ["k"])}
+    model = kit.typed(kit.model(nodes, inputs, ["y"]))
     assert next(iter(model.graph)).outputs[0].shape is None
