@@ -52,12 +52,22 @@ def test_gather_refuses_an_index_out_of_range(index: int) -> None:
         kit.call(kernel, [x, np.array([0, index, 1])])
 
 
-@pytest.mark.parametrize(("first", "second"), [((3, 5), (3, 4)), ((3, 5), (4, 5)), ((3, 6), (3, 6)), ((0, 5), (0, 5))])
+@pytest.mark.parametrize(("first", "second"), [((3, 5), (3, 4)), ((3, 5), (4, 5)), ((3, 6), (3, 6)), ((0, 5), (1, 5))])
 def test_plan_refuses_other_sizes(first: tuple[int, ...], second: tuple[int, ...]) -> None:
     """Sizes that contradict the types that a kernel was compiled for are refused before anything is read."""
     kernel = kit.compiled(one_node("Add", {"x": (F, ["n", 5]), "z": (F, ["n", 5])}))
     with pytest.raises(kit.KernelFailedError, match="the sizes are refused"):
         kit.call(kernel, [np.ones(first, F), np.ones(second, F)])
+
+
+def test_empty_batch() -> None:
+    """Where every output is empty there is nothing to do; a reduction of nothing is refused."""
+    empty = np.ones((0, 5), F)
+    kernel = kit.compiled(one_node("Softmax", {"x": (F, ["n", 5])}))
+    assert kit.call(kernel, [empty])[0].shape == (0, 5)
+    kernel = kit.compiled(one_node("GlobalMaxPool", {"x": (F, [1, 5, "n"])}))
+    with pytest.raises(kit.KernelFailedError, match="the sizes are refused"):
+        kit.call(kernel, [np.ones((1, 5, 0), F)])
 
 
 def _call(*shapes: tuple[int | str, ...]) -> FunctionCall:

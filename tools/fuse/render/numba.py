@@ -73,12 +73,22 @@ class _Kernel:
     def _plan(self) -> list[str]:
         counts = [self.values.loop_count(atom) for atom in self.schedule.parallel]
         total = [self.values.sizes.text(size) for size in self._volumes()]
-        facts = [" * ".join(counts) or "1", self._scratch_end(), " + ".join(total)]
+        absent = self._absent()
+        some = " and ".join(f"{self.values.sizes.names[name]} > 0" for name in sorted(absent))
+        tasks = " * ".join(counts) or "1"
+        facts = [f"({tasks}) if {some} else 0" if some else tasks, self._scratch_end(), " + ".join(total)]
         for kind in self.values.program.outputs:
             facts += [self.values.sizes.text(axis_size(axis)) for axis in kind.axes]
-        wrong = [f"if {check}: return 1" for check in dict.fromkeys(self.values.sizes.checks())]
+        wrong = [f"if {check}: return 1" for check in dict.fromkeys(self.values.sizes.checks(absent))]
         number = MAX_TENSORS - 1
         return [*wrong, *(f"store_i64(scratch, {i}, {fact}, {number})" for i, fact in enumerate(facts)), "return 0"]
+
+    def _absent(self) -> frozenset[str]:
+        """Return the sizes that may be 0: where one is, every output is empty and there is nothing to do."""
+        shapes = [
+            {name for axis in kind.axes for name in axis_size(axis).names} for kind in self.values.program.outputs
+        ]
+        return frozenset(set.intersection(*shapes))
 
     def _volumes(self) -> list[Size]:
         """Return the bytes of every input that is read and of every output."""

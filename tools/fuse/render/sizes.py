@@ -51,7 +51,7 @@ class Sizes:
         factors = [str(size.factor)] * (size.factor != 1 or not size.names)
         return " * ".join(factors + [self.names[name] for name in size.names])
 
-    def checks(self) -> list[str]:
-        """List the conditions under which the kernel's view of its inputs is wrong."""
+    def checks(self, absent: frozenset[str]) -> list[str]:
+        """List the conditions under which the kernel's view of its inputs is wrong; sizes in `absent` may be 0."""
         wrong = [f"dims[{position}] != {self.text(size)}" for position, size in enumerate(self._axes)]
-        return [*wrong, *(f"{name} < 1" for name in self.names.values())]
+        return [*wrong, *(f"{text} < 1" for name, text in self.names.items() if name not in absent)]
