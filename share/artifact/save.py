@@ -21,7 +21,7 @@ from sartor.share.artifact.write import (
     remove_stale,
     resolve_target,
     staged,
-    write_bytes,
+    write_pieces,
 )
 from sartor.share.errors import OutputError
 
@@ -33,6 +33,8 @@ EXTERNAL_ABOVE = 1 << 30
 """The bytes of initialisers above which they go to an external file."""
 
 _INLINE_BELOW = 1024
+# Tags of embedded messages (field number times 8, plus 2): ModelProto.graph and GraphProto.initializer.
+_GRAPH, _INITIALISER = 7 << 3 | 2, 5 << 3 | 2
 # Readers map the file page by page.
 _ALIGNMENT = 4096
 
@@ -65,7 +67,7 @@ def write_model(model: ir.Model, target: str | Path, *, external_above: int = EX
     outside = _to_place_outside(slots, external_above)
     if not outside:
         with _inlined(slots):
-            write_bytes(_serialise(model, str(target)), target)
+            write_pieces(_serialise(model, str(target)), target)
         return
     if str(target) == "-":
         refuse_terminal()
@@ -85,7 +87,7 @@ def _write_with_data(model: ir.Model, slots: list[_Slot], outside: list[_Slot], 
         placed, digest = _stream(outside, data.file)
         data_path = final.with_name(f"{final.stem}.{digest[:12]}.data")
         with _inlined(inside), _moved(placed, data_path.name):
-            part.file.write(_serialise(model, subject))
+            part.file.writelines(_serialise(model, subject))
         part.file.flush()
         _commit_both(data, data_path, part, final)
     remove_stale(final.parent, name)
@@ -229,20 +231,51 @@ def _in_memory(tensor: ir.TensorProtocol) -> ir.TensorProtocol:
     return ir.serde.TensorProtoTensor(proto)
 
 
-def _serialise(model: ir.Model, target: str) -> bytes:
-    """Return the bytes of a model; raise OutputError if they exceed what protobuf can hold."""
+def _serialise(model: ir.Model, target: str) -> list[bytes]:
+    """Return the bytes of a model in pieces; raise OutputError if they exceed what protobuf can hold.
+
+    Fields of a message may come in any order, so each initialiser is a piece behind the rest of the graph: one buffer
+    for all would be grown, and copied, again and again.
+    """
     import onnx_ir as ir
     from google.protobuf.message import EncodeError  # type: ignore[import-untyped]
 
     proto = ir.to_proto(model)
     _drop_repeated_metadata(proto)
     try:
-        data: bytes = proto.SerializeToString(deterministic=True)
+        tensors = [tensor.SerializeToString(deterministic=True) for tensor in proto.graph.initializer]
+        del proto.graph.initializer[:]
+        graph = proto.graph.SerializeToString(deterministic=True)
+        proto.ClearField("graph")
+        head = proto.SerializeToString(deterministic=True)
     except EncodeError:
         raise _too_large(target) from None
-    if len(data) > LARGEST_MODEL:
+    heads = [_header(_INITIALISER, tensor) for tensor in tensors]
+    inside = len(graph) + sum(map(len, heads)) + sum(map(len, tensors))
+    pieces = [
+        head,
+        _varint(_GRAPH),
+        _varint(inside),
+        graph,
+        *(p for pair in zip(heads, tensors, strict=True) for p in pair),
+    ]
+    if sum(map(len, pieces)) > LARGEST_MODEL:
         raise _too_large(target)
-    return data
+    return pieces
+
+
+def _header(tag: int, data: bytes) -> bytes:
+    """Return what stands before an embedded message: its tag and its length."""
+    return _varint(tag) + _varint(len(data))
+
+
+def _varint(number: int) -> bytes:
+    out = bytearray()
+    while number > 0x7F:
+        out.append(number & 0x7F | 0x80)
+        number >>= 7
+    out.append(number)
+    return bytes(out)
 
 
 def _too_large(target: str) -> OutputError:

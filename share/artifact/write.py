@@ -10,7 +10,7 @@ import secrets
 import stat
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,11 +40,18 @@ def write_bytes(data: bytes, target: str | Path) -> None:
 
     Raises OutputError, WriteError, and UsageError if standard output is a terminal.
     """
+    write_pieces([data], target)
+
+
+def write_pieces(pieces: Sequence[bytes], target: str | Path) -> None:
+    """Write a whole artifact, given in pieces, as `write_bytes` does."""
     if str(target) == "-":
-        _write_stdout(data)
+        refuse_terminal()
+        for piece in pieces:
+            _write_stdout(piece)
         return
     with atomic(Path(target)) as file:
-        file.write(data)
+        file.writelines(pieces)
 
 
 @contextmanager
@@ -209,7 +216,6 @@ def _sync_folder(folder: Path) -> None:
 
 
 def _write_stdout(data: bytes) -> None:
-    refuse_terminal()
     try:
         sys.stdout.flush()
         # The raw file, so that a failure leaves nothing buffered that the interpreter would try again at its end.
