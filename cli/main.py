@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
@@ -21,6 +22,8 @@ COMMANDS = ("fuse", "run", "verify", "bench", "inspect", "quickcheck", "doctor")
 
 def main() -> int:
     """Run the command line of this process and return the exit code."""
+    # A model's graph is a hundred thousand objects that all live to the end: collecting often only costs time.
+    gc.set_threshold(100_000, 20, 100)
     return run(sys.argv[1:])
 
 
