@@ -66,14 +66,19 @@ def make_plan(model: Model, options: Options) -> Plan:
             verdicts = judge(groups, setting, step)
     if options.measure and runs:
         verdicts = _in_context(model, verdicts, setting)
-    fused = _fused_copy(model.ir, [verdict.group for verdict in verdicts if verdict.kept])
-    after = stock.view(fused) if before.refusal is None else before
+    after = before if before.refusal is not None else _fused_view(model, verdicts)
     return Plan(verdicts, refused, before.dispatches, after.dispatches)
+
+
+def _fused_view(model: Model, verdicts: Sequence[Verdict]) -> stock.StockView:
+    kept = [verdict.group for verdict in verdicts if verdict.kept]
+    members = [[group.id, group.call.function.name, *group.names] for group in kept]
+    return stock.remembered_view(_fused_copy(model.ir, kept), [model.sha256, members])
 
 
 def _stock_view(model: Model) -> stock.StockView:
     """Look at a model through onnxruntime; a valid model that it refuses may run elsewhere."""
-    seen = stock.view(model.ir)
+    seen = stock.remembered_view(model.ir, [model.sha256])
     if seen.refusal is not None:
         stock.require_valid(model.ir, model.source)
         console.warn(f"{model.source}: {seen.refusal}. Groups are judged alone")

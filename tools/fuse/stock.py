@@ -4,15 +4,19 @@ into compute.
 
 from __future__ import annotations
 
+import hashlib
+import json
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import onnx_ir as ir
 
+from sartor.share.cache import get, put
 from sartor.share.errors import InputRefusedError
 from sartor.share.runtime import kernels_of, load
+from sartor.share.runtime.library import library_path
 from sartor.share.runtime.session import first_line
 from sartor.tools.fuse.rules import RULES
 
@@ -39,6 +43,28 @@ class StockView:
 def is_compute(op_type: str) -> bool:
     """Tell whether an operator spends its time on arithmetic rather than on memory."""
     return any(word in op_type for word in COMPUTE_WORDS)
+
+
+def remembered_view(model: ir.Model, facts: Sequence[object]) -> StockView:
+    """Look at a model as `view` does, but once for the same facts: they tell what the model holds."""
+    name = _entry(facts)
+    found = get(name)
+    if found is None:
+        seen = view(model)
+        if seen.refusal is not None:
+            return seen
+        found = json.dumps([seen.dispatches, sorted(seen.absorbed)]).encode()
+        put(name, found)
+    dispatches, absorbed = json.loads(found)
+    return StockView(dispatches, frozenset(absorbed))
+
+
+def _entry(facts: Sequence[object]) -> str:
+    import onnxruntime
+
+    code = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()
+    text = json.dumps([onnxruntime.__version__, str(library_path()), code, sorted(RULES), *facts])
+    return f"v_{hashlib.sha256(text.encode()).hexdigest()[:32]}.json"
 
 
 def view(model: ir.Model) -> StockView:
