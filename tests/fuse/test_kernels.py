@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import onnx_ir as ir
+import onnxruntime
 import pytest
 from onnx import helper
 
@@ -61,13 +62,40 @@ def test_plan_refuses_other_sizes(first: tuple[int, ...], second: tuple[int, ...
 
 
 def test_empty_batch() -> None:
-    """Where every output is empty there is nothing to do; a reduction of nothing is refused."""
-    empty = np.ones((0, 5), F)
+    """Where every output is empty there is nothing to do."""
     kernel = kit.compiled(one_node("Softmax", {"x": (F, ["n", 5])}))
-    assert kit.call(kernel, [empty])[0].shape == (0, 5)
-    kernel = kit.compiled(one_node("GlobalMaxPool", {"x": (F, [1, 5, "n"])}))
+    assert kit.call(kernel, [np.ones((0, 5), F)])[0].shape == (0, 5)
+
+
+@pytest.mark.parametrize("shape", [(3, 0), (0, 3), (0, 0)])
+@pytest.mark.parametrize("axis", [0, 1])
+@pytest.mark.parametrize(
+    "operator",
+    ["ReduceSum", "ReduceMean", "ReduceMax", "ReduceMin", "ReduceProd", "ReduceL1", "ReduceL2", "ReduceLogSum"]
+    + ["ReduceLogSumExp", "ReduceSumSquare"],
+)
+def test_reduction_of_nothing(operator: str, axis: int, shape: tuple[int, int]) -> None:
+    """Over a named axis that is empty at run time a reduction gives what onnxruntime gives."""
+    nodes = [
+        helper.make_node("Mul", ["x", "x"], ["square"]),
+        helper.make_node(operator, ["square", "axes"], ["y"], keepdims=1),
+    ]
+    axes = {"axes": np.array([axis], np.int64)}
+    proto = kit.model(nodes, {"x": (F, ["rows", "columns"])}, ["y"], axes)
+    x = np.ones(shape, F)
+    (expected,) = onnxruntime.InferenceSession(proto.SerializeToString()).run(None, {"x": x})
+    (found,) = kit.call(kit.compiled(kit.whole(proto)[1]), [x])
+    np.testing.assert_array_equal(found, expected, strict=True)
+
+
+def test_the_last_of_nothing_is_refused() -> None:
+    """A kernel that reads the last element of a named axis refuses an empty one."""
+    nodes = [helper.make_node("Gather", ["x", "last"], ["z"], axis=0), helper.make_node("Neg", ["z"], ["y"])]
+    proto = kit.model(nodes, {"x": (F, ["n", 4])}, ["y"], {"last": np.array(-1, np.int64)})
+    kernel = kit.compiled(kit.whole(proto)[1])
+    np.testing.assert_array_equal(kit.call(kernel, [np.arange(8, dtype=F).reshape(2, 4)])[0], -np.arange(4, 8))
     with pytest.raises(kit.KernelFailedError, match="the sizes are refused"):
-        kit.call(kernel, [np.ones((1, 5, 0), F)])
+        kit.call(kernel, [np.ones((0, 4), F)])
 
 
 def _call(*shapes: tuple[int | str, ...]) -> FunctionCall:

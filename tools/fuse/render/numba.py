@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from sartor.tools.fuse import ops
 from sartor.tools.fuse.axes import Atom, Size, axis_size
-from sartor.tools.fuse.program import Load, Reduce
+from sartor.tools.fuse.program import At, Load, Reduce
 from sartor.tools.fuse.render.source import Placed
 from sartor.tools.fuse.render.values import MAX_TENSORS, Values, factor
 from sartor.tools.fuse.schedule import Leaf, Loop, Root, Schedule
@@ -73,22 +73,27 @@ class _Kernel:
     def _plan(self) -> list[str]:
         counts = [self.values.loop_count(atom) for atom in self.schedule.parallel]
         total = [self.values.sizes.text(size) for size in self._volumes()]
-        absent = self._absent()
-        some = " and ".join(f"{self.values.sizes.names[name]} > 0" for name in sorted(absent))
+        all_of = self._in_every_output()
+        some = " and ".join(f"{self.values.sizes.names[name]} > 0" for name in sorted(all_of))
         tasks = " * ".join(counts) or "1"
         facts = [f"({tasks}) if {some} else 0" if some else tasks, self._scratch_end(), " + ".join(total)]
         for kind in self.values.program.outputs:
             facts += [self.values.sizes.text(axis_size(axis)) for axis in kind.axes]
-        wrong = [f"if {check}: return 1" for check in dict.fromkeys(self.values.sizes.checks(absent))]
+        wrong = [f"if {check}: return 1" for check in dict.fromkeys(self.values.sizes.checks(self._picked()))]
         number = MAX_TENSORS - 1
         return [*wrong, *(f"store_i64(scratch, {i}, {fact}, {number})" for i, fact in enumerate(facts)), "return 0"]
 
-    def _absent(self) -> frozenset[str]:
-        """Return the sizes that may be 0: where one is, every output is empty and there is nothing to do."""
+    def _in_every_output(self) -> frozenset[str]:
+        """Return the sizes that every output has: where one is 0 there is nothing to do."""
         shapes = [
             {name for axis in kind.axes for name in axis_size(axis).names} for kind in self.values.program.outputs
         ]
         return frozenset(set.intersection(*shapes))
+
+    def _picked(self) -> frozenset[str]:
+        """Return the sizes of which one fixed element is read: none of them may be 0."""
+        picks = [value.index for value in self.values.layout.values if isinstance(value, At) and not value.index.atom]
+        return frozenset(name for index in picks if index.length for name in index.length.names)
 
     def _volumes(self) -> list[Size]:
         """Return the bytes of every input that is read and of every output."""

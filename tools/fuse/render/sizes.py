@@ -12,6 +12,7 @@ class Sizes:
     def __init__(self, inputs: tuple[TensorType | None, ...]) -> None:
         self.names: dict[str, str] = {}
         self.lines: list[str] = []
+        self._divisors: set[str] = set()
         self._axes = [parse_size(dim) for kind in inputs if kind is not None for dim in kind.shape]
         for exact in (True, False):
             for position, size in enumerate(self._axes):
@@ -23,6 +24,7 @@ class Sizes:
             return
         known = Size(size.factor, tuple(name for name in size.names if name in self.names))
         divisor = "" if known.is_one else f" // ({self.text(known)})"
+        self._divisors.update(known.names)
         variable = f"s{len(self.names)}"
         self.lines.append(f"{variable} = dims[{position}]{divisor}")
         self.names[unknown[0]] = variable
@@ -51,7 +53,10 @@ class Sizes:
         factors = [str(size.factor)] * (size.factor != 1 or not size.names)
         return " * ".join(factors + [self.names[name] for name in size.names])
 
-    def checks(self, absent: frozenset[str]) -> list[str]:
-        """List the conditions under which the kernel's view of its inputs is wrong; sizes in `absent` may be 0."""
+    def checks(self, present: frozenset[str]) -> list[str]:
+        """List the conditions under which the kernel's view of its inputs is wrong.
+
+        Sizes may be 0 but for those in `present` and those by which others are found out.
+        """
         wrong = [f"dims[{position}] != {self.text(size)}" for position, size in enumerate(self._axes)]
-        return [*wrong, *(f"{text} < 1" for name, text in self.names.items() if name not in absent)]
+        return [*wrong, *(f"{self.names[name]} < 1" for name in sorted(present | self._divisors))]
