@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from tests.cli.fuse_models import (
+from tests.conftest import RunSartor
+from tests.kits.fuse_models import (
     assert_same_results,
     blocks,
     calls,
@@ -24,7 +25,6 @@ from tests.cli.fuse_models import (
     save,
     stock_outputs,
 )
-from tests.conftest import RunSartor
 
 import sartor as package
 from sartor.share import console

@@ -21,8 +21,8 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, numpy_helper
-from tests.cli.fuse_models import assert_same_results, blocks, calls, fuse, fused, save
 from tests.conftest import RunSartor
+from tests.kits.fuse_models import assert_same_results, blocks, calls, fuse, fused, save
 
 from sartor.share.artifact import quickcheck
 

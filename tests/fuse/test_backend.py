@@ -2,24 +2,15 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import onnx_ir as ir
 import pytest
+from tests.kits import backend_kit as kit
 
 from sartor.tools.fuse import regions
-
-_spec = importlib.util.spec_from_file_location("backend_kit", Path(__file__).with_name("backend_kit.py"))
-assert _spec is not None
-assert _spec.loader is not None
-kit = importlib.util.module_from_spec(_spec)
-# Dataclasses look their module up by name.
-sys.modules["backend_kit"] = kit
-_spec.loader.exec_module(kit)
 
 EXCLUSIONS = dict(
     line.split(": ", 1) for line in Path(__file__).with_name("backend_exclusions.txt").read_text().splitlines()

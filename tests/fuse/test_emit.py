@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,19 +12,12 @@ import onnx_ir as ir
 import onnxruntime
 import pytest
 from onnx import NodeProto, helper
+from tests.kits import fuse_kit as kit
 
 from sartor.share.runtime import kernels_of, load, stock_options
 from sartor.tools.fuse.emit import SOURCE_NODES, emit
 from sartor.tools.fuse.group import Selection, find_groups
 from sartor.tools.fuse.plan import DOMAIN, Group
-
-_spec = importlib.util.spec_from_file_location("fuse_kit", Path(__file__).with_name("fuse_kit.py"))
-assert _spec is not None
-assert _spec.loader is not None
-kit = importlib.util.module_from_spec(_spec)
-# Dataclasses look their module up by name.
-sys.modules["fuse_kit"] = kit
-_spec.loader.exec_module(kit)
 
 Array = np.ndarray[Any, Any]
 F = np.float32

@@ -2,23 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
-from pathlib import Path
-
 import numpy as np
 import onnx_ir as ir
 from onnx import NodeProto, helper
+from tests.kits import fuse_kit as kit
 
 from sartor.tools.fuse.outline import Outline, outline
-
-_spec = importlib.util.spec_from_file_location("fuse_kit", Path(__file__).with_name("fuse_kit.py"))
-assert _spec is not None
-assert _spec.loader is not None
-kit = importlib.util.module_from_spec(_spec)
-# Dataclasses look their module up by name.
-sys.modules["fuse_kit"] = kit
-_spec.loader.exec_module(kit)
 
 F = np.float32
 

@@ -2,33 +2,18 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
-from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 import onnx
 import pytest
 from onnx.reference import ReferenceEvaluator
+from tests.kits import fuse_kit as kit
+from tests.kits import random_chains as chains
 
 from sartor.tools.fuse.axes import NotEmittableError
 from sartor.tools.fuse.kernel import kernel_source
 
-
-def _sibling(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    # Dataclasses look their module up by name.
-    sys.modules[name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-kit, chains = _sibling("fuse_kit"), _sibling("random_chains")
 Array = np.ndarray[Any, Any]
 
 FEW, MANY = 60, 600

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import importlib.util
 import math
-import sys
 import zlib
 from collections.abc import Iterator
-from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -16,22 +12,11 @@ import onnx
 import pytest
 from onnx import helper
 from onnx.reference import ReferenceEvaluator
+from tests.kits import fuse_kit as kit
+from tests.kits import rule_samples as samples
 
 from sartor.tools.fuse.rules import RULES, Kind
 
-
-def _sibling(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    # Dataclasses look their module up by name.
-    sys.modules[name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-kit, samples = _sibling("fuse_kit"), _sibling("rule_samples")
 Array = np.ndarray[Any, Any]
 
 SIZES = ({"n": 1, "m": 1000}, {"n": 63, "m": 63}, {"n": 1000, "m": 1})

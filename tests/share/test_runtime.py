@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,17 +13,12 @@ import onnx_ir as ir
 import onnxruntime
 import pytest
 from onnx import helper, numpy_helper
+from tests.kits import runtime_kit as kit
 
 from sartor.share.errors import InputRefusedError, UnavailableError, UsageError
 from sartor.share.runtime import kernels_of, library, load, registry
 from sartor.share.runtime.kernel import FunctionCall, Kernel
 from sartor.share.runtime.segments import SegmentedSession
-
-_spec = importlib.util.spec_from_file_location("runtime_kit", Path(__file__).with_name("runtime_kit.py"))
-assert _spec is not None
-assert _spec.loader is not None
-kit = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(kit)
 
 
 @pytest.fixture(autouse=True)

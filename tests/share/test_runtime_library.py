@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import gc
-import importlib.util
 import os
 import shutil
 import subprocess
@@ -17,16 +16,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tests.kits import runtime_kit as kit
 
 from sartor.share.errors import UsageError
 from sartor.share.runtime import kernels_of, library, load, registry
 from sartor.share.runtime.kernel import FunctionCall, Kernel
-
-_spec = importlib.util.spec_from_file_location("runtime_kit", Path(__file__).with_name("runtime_kit.py"))
-assert _spec is not None
-assert _spec.loader is not None
-kit = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(kit)
 
 CALLBACK = ctypes.CFUNCTYPE(
     ctypes.c_int64,

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Iterator
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -12,16 +10,11 @@ import onnx
 import onnx_ir as ir
 import pytest
 from onnx import helper
+from tests.kits import runtime_kit as kit
 
 from sartor.share.runtime import kernels_of, load, registry
 from sartor.share.runtime.kernel import FunctionCall, Kernel, TensorType
 from sartor.share.runtime.select import select_kernels
-
-_spec = importlib.util.spec_from_file_location("runtime_kit", Path(__file__).with_name("runtime_kit.py"))
-assert _spec is not None
-assert _spec.loader is not None
-kit = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(kit)
 
 
 @pytest.fixture

@@ -143,7 +143,9 @@ class Values:
                 count = " * ".join(self.size(atom) for atom in self.layout.flat(over)) or "1"
                 # The mean of nothing is 0, as in onnxruntime.
                 known = all(not atom.size.names for atom in self.layout.flat(over))
-                return self.out.hold(Placed(f"{ops.compute_type(value.dtype)}({count if known else f'max({count}, 1)'})"))
+                return self.out.hold(
+                    Placed(f"{ops.compute_type(value.dtype)}({count if known else f'max({count}, 1)'})")
+                )
             case Iota(atom=atom):
                 at = self._at(self.layout.one(atom), env)
                 return Placed(f"i64({at.text})", at.depth)
