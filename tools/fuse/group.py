@@ -12,7 +12,7 @@ from sartor.tools.fuse.cost import bytes_saved, predicted_us
 from sartor.tools.fuse.lower import lower
 from sartor.tools.fuse.plan import Group
 from sartor.tools.fuse.regions import Analysis, Region, find_regions
-from sartor.tools.fuse.schedule import Leaf, Loop, Schedule, schedule
+from sartor.tools.fuse.schedule import Leaf, Loop, Schedule, schedules
 
 
 @dataclass(frozen=True)
@@ -53,8 +53,9 @@ def costed(groups: Sequence[Group], axes: Mapping[str, int], threads: int) -> li
     for group in groups:
         key = (group.call.function.name, group.call.inputs)
         if key not in known:
-            planned = schedule(lower(group.call.function, group.call.inputs))
-            known[key] = composition(planned), predicted_us(planned, axes, threads)
+            planned = schedules(lower(group.call.function, group.call.inputs))
+            times = [predicted_us(one, axes, threads) for one in planned]
+            known[key] = composition(planned), sum_known(times)
         named, time = known[key]
         saved = bytes_saved(group.nodes, group.outputs, axes)
         out.append(replace(group, composition=named, bytes_saved=saved, predicted_us=time))
@@ -77,11 +78,21 @@ def _group(number: int, region: Region) -> Group:
     )
 
 
-def composition(planned: Schedule) -> str:
+def sum_known(times: Sequence[float | None]) -> float | None:
+    """Add numbers; None where one is not known."""
+    known = [time for time in times if time is not None]
+    return sum(known) if len(known) == len(times) else None
+
+
+def composition(parts: Sequence[Schedule]) -> str:
     """Name how the operators of a kernel hand on their values (FusionStitching, table 1).
 
-    thread: in registers; warp: a row in cache between loops over it; block: several rows; global: one task does it all.
+    packing: parts of a kernel have no value in common; thread: in registers; warp: a row in cache between loops over
+    it; block: several rows; global: one task does it all.
     """
+    if len(parts) > 1:
+        return "packing"
+    (planned,) = parts
     if not any(root.folds for root in planned.roots):
         return "thread"
     if not planned.parallel:
