@@ -16,10 +16,11 @@ from sartor.tools.fuse.context import burdens
 from sartor.tools.fuse.emit import emit
 from sartor.tools.fuse.group import Selection, costed, find_groups, mirrored
 from sartor.tools.fuse.inline import inline_functions
-from sartor.tools.fuse.judge import drop, judge, keep_all
+from sartor.tools.fuse.judge import drop, judge, keep_all, packed
 from sartor.tools.fuse.measure import Setting, axis_sizes
 from sartor.tools.fuse.plan import DOMAIN, Group, Plan, Verdict
 from sartor.tools.fuse.probe import probed_axes
+from sartor.tools.fuse.transposes import rejoin_transposes, split_transposes
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,7 @@ def fuse(source: str, target: str | None, options: Options, argv: Sequence[str] 
     """
     model = read_model(source)
     inline_functions(model.ir)
+    halves = split_transposes(model.ir)
     declared = declared_types(model.ir)
     infer_shapes(model.ir)
     for glob in options.selection.idle(model.ir):
@@ -47,6 +49,7 @@ def fuse(source: str, target: str | None, options: Options, argv: Sequence[str] 
     plan = make_plan(model, options)
     if target is not None:
         emit(model.ir, plan.kept)
+        rejoin_transposes(halves)
         restore_types(model.ir, declared, keep=_call_operands(model.ir))
         if argv is not None:
             _record(model, options, argv)
@@ -64,6 +67,7 @@ def make_plan(model: Model, options: Options) -> Plan:
     if options.measure:
         with console.progress("measuring groups", len(groups)) as step:
             verdicts = judge(groups, setting, step)
+    verdicts = packed(verdicts, setting, options.measure, model.ir.opset_imports.get("", 1))
     if options.measure and runs:
         verdicts = _in_context(model, verdicts, setting)
     after = before if before.refusal is not None else _fused_view(model, verdicts)
