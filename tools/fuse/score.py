@@ -1,0 +1,130 @@
+"""The light evaluator: what fusing nodes saves over onnxruntime, without lowering them (FusionStitching, section 2).
+
+    f = saved memory time + saved calls - penalty
+
+- Saved memory time: a value between two members is neither written nor read any more. Each avoided write and each
+  avoided read by a member costs `Light.edge` microseconds, bytes times a rate that depends on the cache that they fit.
+- Saved calls: onnxruntime dispatches each member; the group is dispatched once: `Light.call` for each member but one.
+- Penalty: `Light.again`, the operators of a node that is computed once more in a second group.
+
+All three are sums over vertices and edges, so that scores of disjoint parts add up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from math import prod
+
+import onnx_ir as ir
+
+from sartor.tools.fuse import ops
+from sartor.tools.fuse.axes import NotEmittableError, parse_size, size_of
+from sartor.tools.fuse.coefficients import DEFAULTS, Coefficients, StockRates
+from sartor.tools.fuse.outline import tensor_type
+from sartor.tools.fuse.traffic import beyond
+
+UNKNOWN = 128
+"""What an axis of unknown size counts for, unless it is the first of several, which is often the batch and counts 1."""
+
+WORK: Mapping[str, float] = {
+    **{name: 0.3 for name in ("Exp", "Log", "Tanh", "Sigmoid", "Erf", "Gelu", "Softplus", "Mish", "Elu", "Selu")},
+    **{name: 0.3 for name in ("Softmax", "LogSoftmax", "LayerNormalization", "RMSNormalization", "Swish", "HardSwish")},
+    **{name: 6.0 for name in ("Sin", "Cos", "Tan", "Asin", "Acos", "Atan", "Sinh", "Cosh", "Asinh", "Acosh", "Atanh")},
+    "Pow": 10.0,
+    "Mod": 1.0,
+    "Sqrt": 0.2,
+    "Div": 0.1,
+}
+"""Nanoseconds an element of operators that are dearer than an addition, by the costs of ops.py."""
+
+LIGHT_WORK = 0.03
+
+
+def bytes_of(value: ir.Value, axes: Mapping[str, int]) -> int | None:
+    """Return the bytes of a tensor; None for unknown sizes."""
+    kind = tensor_type(value)
+    if kind is None or kind.dtype not in ops.STORAGE:
+        return None
+    total: int | None = ops.STORAGE[kind.dtype].size
+    for dim in kind.shape:
+        try:
+            number = size_of(parse_size(dim), axes)
+        except NotEmittableError:
+            return None
+        total = None if total is None or number is None else total * number
+    return total
+
+
+class Light:
+    """Prices edges and vertices of a graph in microseconds at given sizes of its named axes."""
+
+    def __init__(self, axes: Mapping[str, int], coefficients: Coefficients = DEFAULTS) -> None:
+        self.axes, self.rates, self.caches = axes, coefficients.stock, coefficients.caches
+        self._sizes: dict[ir.Value, float] = {}
+
+    def edge(self, producer: ir.Node, value: ir.Value) -> float:
+        """Return what a group saves for each avoided read of a value of its member `producer`, or its avoided write."""
+        assert value.producer() is producer, "an edge leaves the node that makes its value"
+        return self.transfer(value)
+
+    def call(self) -> float:
+        """Return what each node costs that onnxruntime dispatches."""
+        return self.rates.node / 1e3
+
+    def again(self, node: ir.Node) -> float:
+        """Return what the operators of a node cost, its transfers not counted."""
+        return self.rates.work * self._work(node) / 1e3
+
+    def transfer(self, value: ir.Value) -> float:
+        """Return the microseconds in which onnxruntime reads or writes a value once."""
+        moved = self._bytes(value)
+        rates = (self.rates.near, self.rates.l2, self.rates.l3, self.rates.memory)
+        return sum(rate * amount for rate, amount in zip(rates, self._distances(moved), strict=True)) / 1e3
+
+    def amounts(self, nodes: Sequence[ir.Node]) -> StockRates:
+        """Count what onnxruntime does to run nodes one by one, each feature in the unit of its rate."""
+        moved = [value for node in nodes for value in (*node.inputs, *node.outputs) if value is not None]
+        far = [sum(distances) for distances in zip(*(self._distances(self._bytes(value)) for value in moved), strict=True)]
+        return StockRates(1.0, len(nodes), sum(self._work(node) for node in nodes), *far)
+
+    def _work(self, node: ir.Node) -> float:
+        values = [value for value in (*node.inputs, *node.outputs) if value is not None]
+        return WORK.get(node.op_type, LIGHT_WORK) * max(self._elements(value) for value in values)
+
+    def _distances(self, moved: float) -> tuple[float, float, float, float]:
+        caches = (self.caches.l1, self.caches.l2, self.caches.l3)
+        l1, l2, l3 = (moved * beyond(moved, size) for size in caches)
+        return moved, l1, l2, l3
+
+    def saved_us(self, nodes: Sequence[ir.Node], outputs: Sequence[ir.Value]) -> float:
+        """Return f of a group: every edge inside it, every member but one."""
+        inside, kept = set(nodes), set(outputs)
+        total = (len(nodes) - 1) * self.call()
+        for node in nodes:
+            for value in node.outputs:
+                reads = sum(use.node in inside for use in value.uses())
+                total += self.edge(node, value) * (reads + (value not in kept)) if reads else 0.0
+        return total
+
+    def _bytes(self, value: ir.Value) -> float:
+        if value not in self._sizes:
+            kind = tensor_type(value)
+            storage = None if kind is None else ops.STORAGE.get(kind.dtype)
+            shape = () if kind is None else kind.shape
+            known = [self._dim(dim, i == 0 and len(shape) > 1) for i, dim in enumerate(shape)]
+            self._sizes[value] = prod(known) * (storage.size if storage else 4)
+        return self._sizes[value]
+
+    def _elements(self, value: ir.Value) -> float:
+        width = ops.STORAGE[value.dtype].size if value.dtype in ops.STORAGE else 4
+        return self._bytes(value) / width
+
+    def _dim(self, dim: int | str | None, batch: bool) -> float:
+        default = 1 if batch else UNKNOWN
+        if isinstance(dim, int):
+            return dim
+        try:
+            size = parse_size(dim)
+        except NotEmittableError:
+            return default
+        return size.factor * prod(self.axes.get(name, default) for name in size.names)
