@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 
+from sartor.share import console
 from sartor.share.artifact import write_bytes
 from sartor.tools.fuse.coefficients import (
     DEFAULTS,
@@ -36,78 +37,84 @@ SECONDS = 0.08
 
 SEED = 0
 
-Step = Callable[[int], None]
+L3_SHARES = (1.0, 0.5, 0.25)
+"""How much of the last cache may be ours."""
+
 Rates = KernelRates | StockRates
 
 
 @dataclass(frozen=True)
 class Point:
-    """A group at one size: what kernel and onnxruntime do in a call, counted, and the microseconds they took."""
+    """What a group at one size took: microseconds as a kernel and in onnxruntime."""
 
-    group: str
-    sizes: tuple[int, int]
+    group: Group
+    planned: Schedule
+    axes: Mapping[str, int]
     threads: int
-    kernel: KernelRates
-    stock: StockRates
     kernel_us: float
     stock_us: float
 
 
-def calibrate(
-    threads: Sequence[int], step: Step, suite: Sequence[Sample] = SUITE, seconds: float = SECONDS
-) -> Calibration:
-    """Measure the suite with each number of threads, fit coefficients, and keep them for this machine."""
-    caches = caches_of()
-    points = [point for sample in suite for point in measured(sample, threads, caches, seconds, step)]
-    made = fitted(points, caches)
-    write_bytes((json.dumps(made.as_json(), indent=1) + "\n").encode(), str(calibration_path()))
+def calibrate(suite: Sequence[Sample] = SUITE, seconds: float = SECONDS) -> Calibration:
+    """Measure the suite, fit coefficients, and keep them for this machine.
+
+    Raises WriteError where the cache can't be written.
+    """
+    points: list[Point] = []
+    with console.progress("measuring groups", len(suite)) as step:
+        for sample in suite:
+            points += measured(sample, seconds)
+            step(1)
+    made = best_fit(points, caches_of())
+    write_bytes((json.dumps(made.as_json(), indent=1) + "\n").encode(), calibration_path())
     return made
 
 
+def measured(sample: Sample, seconds: float = SECONDS) -> list[Point]:
+    """Time a group of the suite at all of its sizes, on one thread."""
+    group = group_of(sample)
+    return [point_of(group, dict(zip(("R", "C"), sizes, strict=True)), seconds) for sizes in sample.sizes]
+
+
+def point_of(group: Group, axes: Mapping[str, int], seconds: float = SECONDS) -> Point:
+    """Time a group on one thread; `axes` gives the sizes of all named axes."""
+    shapes = concrete_shapes(group, axes)
+    assert shapes is not None, "a size is missing"
+    times = race_group(group, shapes, Setting(axes, 1, SEED), seconds)
+    planned = schedule(lower(group.call.function, group.call.inputs))
+    return Point(group, planned, axes, 1, times["kernel"], times["stock"])
+
+
+def best_fit(points: Sequence[Point], caches: Caches) -> Calibration:
+    """Fit coefficients, with as much of the last cache as explains the measurements best.
+
+    Virtual machines see the cache of a whole processor, and share it.
+    """
+    fits = [fitted(points, replace(caches, l3=int(caches.l3 * share))) for share in L3_SHARES]
+    return min(fits, key=lambda made: made.quality.mean_error)
+
+
 def fitted(points: Sequence[Point], caches: Caches) -> Calibration:
-    """Fit both sides of the economics to measurements."""
+    """Fit the rates of kernels and of onnxruntime to measurements."""
     kernel_us, stock_us = [point.kernel_us for point in points], [point.stock_us for point in points]
-    kernel = KernelRates(**_solve([point.kernel for point in points], kernel_us))
-    # Where onnxruntime runs on several threads it divides what it likes.
-    alone = [point for point in points if point.threads == 1]
-    stock = StockRates(**_solve([point.stock for point in alone], [point.stock_us for point in alone]))
+    counted = [features(point.planned, point.axes, point.threads, caches) for point in points]
+    kernels = [amounts for amounts in counted if amounts is not None]
+    stocks = [Light(point.axes, replace(DEFAULTS, caches=caches)).amounts(point.group.nodes) for point in points]
+    kernel = KernelRates(**_solve(kernels, kernel_us, DEFAULTS.kernel))
+    stock = StockRates(**_solve(stocks, stock_us, DEFAULTS.stock))
     return Calibration(
         Coefficients(kernel, stock, caches, "calibrated"),
         processor(),
         versions(),
-        quality([priced(kernel, point.kernel) for point in points], kernel_us),
-        quality([priced(stock, point.stock) for point in points], stock_us),
+        quality([priced(kernel, amounts) for amounts in kernels], kernel_us),
+        quality([priced(stock, amounts) for amounts in stocks], stock_us),
     )
 
 
-def _solve(amounts: Sequence[Rates], microseconds: Sequence[float]) -> dict[str, float]:
+def _solve(amounts: Sequence[Rates], microseconds: Sequence[float], known: Rates) -> dict[str, float]:
+    """Fit rates; what no measurement tells stays as it is known."""
     rows = np.array([list(asdict(row).values()) for row in amounts], np.float64)
     rates = fit(rows, np.array(microseconds) * 1e3)
-    return {name: float(f"{rate:.4g}") for name, rate in zip(names(amounts[0]), rates, strict=True)}
-
-
-def measured(sample: Sample, threads: Sequence[int], caches: Caches, seconds: float, step: Step) -> list[Point]:
-    """Time a group at all of its sizes."""
-    group = group_of(sample)
-    planned = schedule(lower(group.call.function, group.call.inputs))
-    points = [
-        _timed(group, planned, sizes, count, caches, seconds)
-        for count in threads
-        for sizes in sample.sizes
-        # Small calls run in one thread anyway.
-        if count == 1 or sizes[0] * sizes[1] > 1 << 16
-    ]
-    step(1)
-    return points
-
-
-def _timed(
-    group: Group, planned: Schedule, sizes: tuple[int, int], threads: int, caches: Caches, seconds: float
-) -> Point:
-    axes = dict(zip(("R", "C"), sizes, strict=True))
-    shapes, amounts = concrete_shapes(group, axes), features(planned, axes, threads, caches)
-    assert shapes is not None, "the suite names no other axes"
-    assert amounts is not None, "the suite names no other axes"
-    times = race_group(group, shapes, Setting(axes, threads, SEED), seconds)
-    stock = Light(axes, replace(DEFAULTS, caches=caches)).amounts(group.nodes)
-    return Point(group.id, sizes, threads, amounts, stock, times["kernel"], times["stock"])
+    used = rows.any(axis=0)
+    found = zip(names(known), rates, used, strict=True)
+    return {name: float(f"{rate:.4g}") if told else getattr(known, name) for name, rate, told in found}

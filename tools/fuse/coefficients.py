@@ -10,6 +10,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
+from sartor.share.doctor import Finding, State
+
 SCHEMA = 1
 FILE = "calibration.json"
 VERSIONS = ("sartor", "numba", "llvmlite", "onnxruntime")
@@ -19,7 +21,11 @@ Source = Literal["defaults", "calibrated"]
 
 
 class CalibrationError(Exception):
-    """A calibration file is of no use here; the message says why."""
+    """A calibration file is damaged; the message says how."""
+
+
+class OtherProcessorError(CalibrationError):
+    """A calibration file is of another processor."""
 
 
 @dataclass(frozen=True)
@@ -43,15 +49,19 @@ class KernelRates:
     fold: float
     light: float
     expensive: float
+    chained: float
     scalar: float
+    scalar_expensive: float
     library: float
     near: float
     l2: float
     l3: float
     memory: float
     strided: float
-    strided_far: float
-    scattered: float
+    strided_l2: float
+    strided_l3: float
+    spread: float
+    gathered: float
     scratch: float
 
 
@@ -80,11 +90,12 @@ class Coefficients:
 
 @dataclass(frozen=True)
 class Quality:
-    """How well predictions fit what was measured: samples, Spearman's rank correlation, median relative error."""
+    """How well predictions fit what was measured: samples, Spearman's rank correlation, relative errors."""
 
     samples: int
     rank_correlation: float
     median_error: float
+    mean_error: float
 
 
 @dataclass(frozen=True)
@@ -131,7 +142,7 @@ def calibration_path() -> Path:
 def read_calibration(path: Path) -> Calibration | None:
     """Read a calibration of this processor; None where there is no file.
 
-    Raises CalibrationError for a file of another processor and for one that is damaged.
+    Raises OtherProcessorError for a file of another processor and CalibrationError for one that is damaged.
     """
     try:
         text = path.read_text(encoding="utf-8")
@@ -141,7 +152,7 @@ def read_calibration(path: Path) -> Calibration | None:
         raise CalibrationError("it can't be read") from error
     found = _parsed(text)
     if found.processor != processor():
-        raise CalibrationError(f"it is of another processor, {found.processor}")
+        raise OtherProcessorError(f"it is of another processor, {found.processor}")
     return found
 
 
@@ -181,9 +192,35 @@ def coefficients() -> Coefficients:
     try:
         found = read_calibration(path)
     except CalibrationError as error:
-        console.warn(f"{path}: {error}. Predictions use the defaults. Run sartor doctor --calibrate")
+        say = console.note if isinstance(error, OtherProcessorError) else console.warn
+        say(f"{path}: {error}. Predictions use the defaults. Run sartor doctor --calibrate")
         return DEFAULTS
     return DEFAULTS if found is None else found.coefficients
+
+
+def finding() -> Finding:
+    """Report whether the cost model was calibrated on this machine, and how well it fits."""
+    path = calibration_path()
+    try:
+        found = read_calibration(path)
+    except CalibrationError as error:
+        state: State = "ok" if isinstance(error, OtherProcessorError) else "warning"
+        return Finding("fuse", "cost model", f"defaults; {path}: {error}", state, "Run sartor doctor --calibrate")
+    if found is None:
+        return Finding("fuse", "cost model", "defaults; sartor doctor --calibrate measures this machine")
+    fit = found.quality
+    facts = f"rank correlation {fit.rank_correlation:.3f}, median error {fit.median_error:.0%}"
+    return Finding("fuse", "cost model", f"calibrated on {fit.samples} samples, {facts}")
+
+
+def described() -> dict[str, Any]:
+    """Return the entry of the cost model in the document of doctor."""
+    try:
+        found = read_calibration(calibration_path())
+    except CalibrationError:
+        found = None
+    facts = {} if found is None else found.as_json()
+    return {"coefficients": "defaults" if found is None else "calibrated", "quality": facts.get("quality")}
 
 
 def names(rates: KernelRates | StockRates | type[KernelRates] | type[StockRates]) -> tuple[str, ...]:
@@ -207,8 +244,8 @@ def caches_of(folder: Path = Path("/sys/devices/system/cpu/cpu0/cache")) -> Cach
 
 DEFAULTS = Coefficients(
     KernelRates(
-        call=4000, argument=100, fork=3000, task=5, run=5, fold=5, light=1, expensive=1, scalar=8, library=1,
-        near=0.01, l2=0.01, l3=0.03, memory=0.05, strided=0.4, strided_far=1, scattered=1, scratch=0.02,
+        call=4000, argument=100, fork=3000, task=5, run=5, fold=5, light=1, expensive=1, chained=1, scalar=8, scalar_expensive=8, library=1,
+        near=0.01, l2=0.01, l3=0.03, memory=0.05, strided=0.4, strided_l2=0.4, strided_l3=3, spread=4, gathered=0.4, scratch=0.02,
     ),
     StockRates(call=3000, node=280, work=2, near=0.02, l2=0.01, l3=0.03, memory=0.05),
 )  # fmt: skip

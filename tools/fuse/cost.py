@@ -13,7 +13,6 @@ from sartor.tools.fuse.features import Walk
 from sartor.tools.fuse.regions import FREE
 from sartor.tools.fuse.schedule import Schedule
 from sartor.tools.fuse.score import bytes_of
-from sartor.tools.fuse.traffic import beyond
 
 INLINE_BYTES, CHUNK_BYTES, CHUNKS_A_THREAD = 128 << 10, 64 << 10, 8
 """How share/runtime/ops.c hands out work: calls that move less run in one thread; chunks are no smaller, nor more."""
@@ -26,14 +25,14 @@ def features(schedule: Schedule, axes: Mapping[str, int], threads: int, caches: 
     """
     if any(name not in axes for string in schedule.layout.memory() for atom in string for name in atom.size.names):
         return None
-    walk = Walk(schedule, axes)
+    walk = Walk(schedule, axes, caches)
     counts, work, far = walk.counts, walk.counts.work, walk.traffic.distances(caches)
     shared = {
         "task": counts.tasks,
         "run": counts.runs,
         "fold": counts.folds,
         "scalar": counts.scalar,
-        "strided_far": work.strided * beyond(walk.traffic.footprint, caches.l2),
+        "scalar_expensive": counts.scalar_expensive,
         **asdict(work),
         **asdict(far),
     }

@@ -10,15 +10,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from math import ceil, prod
 
 from sartor.tools.fuse import ops
 from sartor.tools.fuse.axes import Atom, Size
+from sartor.tools.fuse.coefficients import Caches
 from sartor.tools.fuse.program import Affine, At, Concat, Const, Count, Elementwise, Iota, Load, Reduce, Take, Value
 from sartor.tools.fuse.render.values import Values
 from sartor.tools.fuse.schedule import Leaf, Loop, Root, Schedule, value_cost
-from sartor.tools.fuse.traffic import Traffic
+from sartor.tools.fuse.traffic import LINE, Traffic, misses
 
 LANES = 16
 """Iterations of a vectorised loop that are done at a time: float32 in a register of 512 bits."""
@@ -33,11 +34,19 @@ class Work:
 
     light: float = 0.0
     expensive: float = 0.0
+    chained: float = 0.0
     library: float = 0.0
     near: float = 0.0
     strided: float = 0.0
-    scattered: float = 0.0
+    strided_l2: float = 0.0
+    strided_l3: float = 0.0
+    spread: float = 0.0
+    gathered: float = 0.0
     scratch: float = 0.0
+
+
+_UNDIVIDED = tuple(entry.name for entry in fields(Work) if entry.name not in ("light", "expensive", "chained"))
+"""What costs the same in and outside vectors."""
 
 
 @dataclass
@@ -48,6 +57,7 @@ class Counts:
     runs: float = 0.0
     folds: float = 0.0
     scalar: float = 0.0
+    scalar_expensive: float = 0.0
     work: Work = field(default_factory=Work)
 
 
@@ -73,13 +83,14 @@ class _Block:
     memo: dict[object, int] = field(default_factory=dict)
     work: Work | None = None
     scalar: bool = False
+    heaviest: float = 0.0
 
 
 class Walk:
     """Counts the work of a schedule at given sizes of its loops."""
 
-    def __init__(self, schedule: Schedule, axes: Mapping[str, int]) -> None:
-        self.schedule, self.layout, self.axes = schedule, schedule.layout, axes
+    def __init__(self, schedule: Schedule, axes: Mapping[str, int], caches: Caches) -> None:
+        self.schedule, self.layout, self.axes, self.caches = schedule, schedule.layout, axes, caches
         # The renderer's own view of pieces and buffers.
         self.values = Values(schedule)
         self.blocked = schedule.tile is not None and schedule.tile[1] in schedule.parallel
@@ -166,10 +177,13 @@ class Walk:
         slow = block.times if block.scalar else tail
         total, full = self.counts.work, block.times - slow
         self.counts.runs += runs
-        self.counts.scalar += (work.light + work.expensive) * slow
+        self.counts.scalar += work.light * slow
+        self.counts.scalar_expensive += work.expensive * slow
         total.light += work.light * full
         total.expensive += work.expensive * full
-        for name in ("library", "near", "strided", "scattered", "scratch"):
+        # LLVM interleaves the iterations of a loop with one dear operator, but not of longer ones.
+        total.chained += (work.expensive - block.heaviest) * full
+        for name in _UNDIVIDED:
             setattr(total, name, getattr(total, name) + getattr(work, name) * block.times)
 
     def _spend(self, depth: int, **work: float) -> None:
@@ -178,8 +192,10 @@ class Walk:
         for name, amount in work.items():
             if block.work is not None:
                 setattr(block.work, name, getattr(block.work, name) + amount)
-            elif name in ("light", "expensive"):
+            elif name == "light":
                 self.counts.scalar += amount * block.times
+            elif name == "expensive":
+                self.counts.scalar_expensive += amount * block.times
             else:
                 setattr(self.counts.work, name, getattr(self.counts.work, name) + amount * block.times)
 
@@ -272,7 +288,11 @@ class Walk:
             self._spend(depth, library=cost)
             return depth
         wide = cost * max(1.0, _width(value) / 4)
-        self._spend(depth, **{"light" if kind is ops.Class.LIGHT else "expensive": wide})
+        if kind is ops.Class.LIGHT:
+            self._spend(depth, light=wide)
+        else:
+            self._spend(depth, expensive=wide)
+            self.blocks[depth].heaviest = max(self.blocks[depth].heaviest, wide)
         return depth
 
     def _at(self, atom: Atom, env: Env) -> Index:
@@ -303,13 +323,17 @@ class Walk:
         if block.work is None:
             self._spend(depth, light=value_cost(value))
             return
-        strides = self._strides(own, env, block, depth)
-        if strides is None:
-            self._spend(depth, scattered=1.0)
-        elif abs(strides) <= 1:
-            self._spend(depth, near=float(width))
+        stride = self._stride(own, env, block, depth)
+        if stride is None:
+            self._spend(depth, gathered=1.0)
+        elif key[0] == "out" and stride > 1:
+            self._spend(depth, spread=1.0)
+        elif stride * width < LINE:
+            self._spend(depth, near=float(width * max(1, stride)))
         else:
-            self._spend(depth, strided=1.0)
+            steps = block.times / self.blocks[depth - 1].times
+            missed = (misses(steps, stride * width, *cache) for cache in ((self.caches.l1, 12), (self.caches.l2, 16)))
+            self._spend(depth, strided=1.0, **dict(zip(("strided_l2", "strided_l3"), missed, strict=True)))
 
     def _share(self, atom: Atom) -> float:
         """Return the share of a loop that one task runs."""
@@ -317,7 +341,7 @@ class Walk:
             return 1 / self.size(atom.size)
         return self.count(atom) / self.size(atom.size)
 
-    def _strides(self, own: tuple[Atom, ...], env: Env, block: _Block, depth: int) -> int | None:
+    def _stride(self, own: tuple[Atom, ...], env: Env, block: _Block, depth: int) -> int | None:
         """Return the elements between neighbouring iterations of an innermost loop; None where they are computed."""
         total, below = 0, 1
         for atom in reversed(own):
@@ -326,7 +350,7 @@ class Walk:
                 return None
             total += index.step * below if index.atom is block.atom else 0
             below *= self.size(atom.size)
-        return total
+        return abs(total)
 
 
 def _key(value: Value, env: Env) -> object:

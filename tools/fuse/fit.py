@@ -65,7 +65,8 @@ def _feasible(matrix: Array, target: Array, x: Array, free: np.ndarray[Any, np.d
 def quality(predicted: Sequence[float], measured: Sequence[float]) -> Quality:
     """Compare predictions with measurements."""
     errors = np.abs(np.array(predicted) / np.array(measured) - 1)
-    return Quality(len(errors), spearman(predicted, measured) or 0.0, float(np.median(errors)))
+    facts = (spearman(predicted, measured) or 0.0, float(np.median(errors)), float(np.mean(errors)))
+    return Quality(len(errors), *(round(fact, 4) for fact in facts))
 
 
 def spearman(left: Sequence[float], right: Sequence[float]) -> float | None:

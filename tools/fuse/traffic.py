@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from math import gcd
 
 from sartor.tools.fuse.coefficients import Caches
+
+LINE = 64
+"""Bytes that come into a cache together."""
 
 Key = tuple[str, int]
 
@@ -69,3 +73,13 @@ def beyond(used: float, size: float) -> float:
     A cache is shared with outputs of the call before, code and the session, so that it does not serve until it is full.
     """
     return min(1.0, max(0.0, 2 * used / size - 1))
+
+
+def misses(steps: float, stride: int, size: int, ways: int) -> float:
+    """Return the share of accesses at a stride of bytes whose line is gone when the next run of the loop comes by.
+
+    Strides that are multiples of a large power of two fall into few sets of the cache.
+    """
+    sets = size // (LINE * ways)
+    lines = max(1, stride // LINE)
+    return beyond(steps, sets // gcd(lines, sets) * ways)
