@@ -104,7 +104,9 @@ def main() -> None:
     made = parser(__doc__)
     made.add_argument("--seconds", type=float, default=0.2, help="time of one race")
     options = made.parse_args()
-    suite, shapes, seconds = (SUITE[:4], (TINY,), 0.02) if options.quick else (SUITE, (TINY, SMALL, LARGE), options.seconds)
+    suite, shapes, seconds = (
+        (SUITE[:4], (TINY,), 0.02) if options.quick else (SUITE, (TINY, SMALL, LARGE), options.seconds)
+    )
     points = [point for sample in suite for point in measured(sample, seconds)]
     fitted = best_fit(points, caches_of()).coefficients
     results = [result("suite", tuple(point.axes.values()), point, fitted) for point in points]

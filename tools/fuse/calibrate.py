@@ -115,6 +115,5 @@ def _solve(amounts: Sequence[Rates], microseconds: Sequence[float], known: Rates
     """Fit rates; what no measurement tells stays as it is known."""
     rows = np.array([list(asdict(row).values()) for row in amounts], np.float64)
     rates = fit(rows, np.array(microseconds) * 1e3)
-    used = rows.any(axis=0)
-    found = zip(names(known), rates, used, strict=True)
-    return {name: float(f"{rate:.4g}") if told else getattr(known, name) for name, rate, told in found}
+    pairs = zip(names(known), rates, np.abs(rows).sum(axis=0), strict=True)
+    return {name: float(f"{rate:.4g}") if told > 0 else getattr(known, name) for name, rate, told in pairs}

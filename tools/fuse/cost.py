@@ -53,7 +53,7 @@ def effective_threads(tasks: float, moved: float, threads: int) -> float:
 
 def priced(rates: KernelRates | StockRates, amounts: KernelRates | StockRates) -> float:
     """Multiply amounts by rates in nanoseconds and return microseconds."""
-    return sum(getattr(rates, name) * getattr(amounts, name) for name in names(rates)) / 1e3
+    return float(sum(getattr(rates, name) * getattr(amounts, name) for name in names(rates))) / 1e3
 
 
 def predicted_us(

@@ -21,8 +21,8 @@ from sartor.tools.fuse.render.values import Values
 from sartor.tools.fuse.schedule import Leaf, Loop, Root, Schedule, value_cost
 from sartor.tools.fuse.traffic import LINE, Traffic, misses
 
-LANES = 16
-"""Iterations of a vectorised loop that are done at a time: float32 in a register of 512 bits."""
+LANES = 8
+"""Iterations up to which what is left over of a vectorised loop is done one by one: LLVM halves its vectors once."""
 
 LIBRARY_COST = 1.0
 """Nanoseconds an element from which on an operator of ops.py is not vectorised: libm, integer division."""

@@ -2,8 +2,8 @@
 
 An expression is Python source for numba. `{0}`, `{1}`, ... are the operands, `{t}` is the short name of the operands'
 compute type (f32, f64, i32, ...); names such as `exp_f32` are defined in `render/intrinsics.py` and
-`share/kernels/vecmath.py`. Costs are nanoseconds an element on one AVX-512 core, in cache; only their order of
-magnitude matters.
+`share/kernels/vecmath.py`. Costs are about nanoseconds an element on one AVX-512 core, in cache; the cost model scales
+them by rates that are measured, so that only ratios matter.
 """
 
 from __future__ import annotations

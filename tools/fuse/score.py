@@ -104,8 +104,9 @@ class Light:
         return [*(min(most, self._bytes(value)) for value in node.inputs if value is not None), *written]
 
     def _distances(self, moved: float) -> tuple[float, float, float, float]:
+        """Return bytes, and how many of them lie beyond each cache, which an operator's result takes up as well."""
         caches = (self.caches.l1, self.caches.l2, self.caches.l3)
-        l1, l2, l3 = (moved * beyond(moved, size) for size in caches)
+        l1, l2, l3 = (moved * beyond(2 * moved, size) for size in caches)
         return moved, l1, l2, l3
 
     def saved_us(self, nodes: Sequence[ir.Node], outputs: Sequence[ir.Value]) -> float:

@@ -21,9 +21,10 @@ OPSET = 21
 Sizes = tuple[tuple[int, int], ...]
 ALL: Sizes = ((4, 8), (24, 100), (63, 63), (128, 768), (1024, 1024), (2048, 1024), (2048, 2048))
 MOST: Sizes = ((4, 8), (24, 64), (128, 768), (1024, 1024))
+ODD: Sizes = ((24, 100), (63, 63), (300, 45), (1000, 7))
 LONG: Sizes = ((24, 64), (1000, 64), (16384, 64))
 DEAR: Sizes = ((4, 8), (24, 64), (128, 768))
-LIBRARY: Sizes = ((24, 64), (128, 768), (512, 512))
+LIBRARY: Sizes = ((4, 8), (128, 768), (512, 512))
 
 
 @dataclass(frozen=True)
@@ -41,17 +42,32 @@ XZ = "float[R, C] x, float[R, C] z"
 NORM = "float[R, C] x, float[C] g, float[C] b"
 TALL = "float[R, 64] x"
 
+ROTARY = """
+a = Slice(x, first, half, last) b = Slice(x, half, whole, last) n = Neg(b)
+t = Concat<axis = 1>(n, a) p = Mul(x, c) q = Mul(t, s) y = Add(p, q)
+"""
+
+
+def _chain(inputs: str, operators: str) -> str:
+    """Spell binary operators of which each takes the result before and the second input."""
+    names = [inputs[0], *(f"v{i}" for i in range(operators.count(" "))), "y"]
+    pairs = zip(names[1:], operators.split(), names[:-1], strict=True)
+    return " ".join(f"{out} = {operator}({before}, {inputs[1]})" for out, operator, before in pairs)
+
+
 SUITE = (
     Sample("add", XZ, "y = Add(x, z)", ALL),
     Sample("bias", "float[R, C] x, float[C] b", "y = Add(x, b)"),
     Sample("rows", "float[R, C] x, float[R, 1] b", "y = Mul(x, b)"),
-    Sample("chain", XZ, "a = Mul(x, z) b = Sub(a, z) c = Max(b, x) d = Mul(c, c) e = Add(d, x) y = Min(e, z)", ALL),
-    Sample("light", X, "a = Mul(x, x) b = Add(a, x) c = Mul(b, a) d = Add(c, b) e = Mul(d, c) f = Add(e, d) g = Mul(f, e) y = Add(g, f)"),
+    Sample("chain", XZ, _chain("xz", "Mul Sub Max Mul Add Min"), ALL),
+    Sample("light", X, _chain("xx", "Mul Add Mul Add Mul Add Mul Add")),
     Sample("divide", XZ, "a = Abs(x) b = Sqrt(a) y = Div(z, b)"),
     Sample("gelu", X, "y = Gelu(x)", ALL),
     Sample("exp", X, "y = Exp(x)", ALL),
     Sample("gates", XZ, "a = Sigmoid(x) b = Tanh(z) y = Mul(a, b)", ALL),
     Sample("dear", X, "a = Tanh(x) b = Exp(a) c = Sigmoid(b) d = Erf(c) y = Log(d)", DEAR),
+    Sample("odd", X, "a = Exp(x) y = ReduceSum<keepdims = 1>(a, last)", ODD),
+    Sample("odd_gates", XZ, "a = Tanh(x) b = Sigmoid(z) c = Mul(a, b) y = Softmax(c)", ODD),
     Sample("twice", X, "a = Exp(x) y = Exp(a)"),
     Sample("erf", X, "y = Erf(x)"),
     Sample("tanh", X, "y = Tanh(x)"),
@@ -79,7 +95,7 @@ SUITE = (
     Sample("slice", TALL, "a = Slice(x, first, half, last) y = Gelu(a)", LONG),
     Sample("every_second", TALL, "y = Slice(x, first, whole, last, two)", LONG),
     Sample("concat", f"{TALL}, float[R, 64] z", "a = Neg(x) y = Concat<axis = 1>(a, z)", LONG),
-    Sample("rotary", f"{TALL}, float[R, 64] c, float[R, 64] s", "a = Slice(x, first, half, last) b = Slice(x, half, whole, last) n = Neg(b) t = Concat<axis = 1>(n, a) p = Mul(x, c) q = Mul(t, s) y = Add(p, q)", LONG),
+    Sample("rotary", f"{TALL}, float[R, 64] c, float[R, 64] s", ROTARY, LONG),
     Sample("short", "float[R, 8] x", "y = Softmax(x)", LONG),
     Sample("embed", "float[1000, C] x, int64[R] i", "a = Gather(x, i) y = Mul(a, a)"),
     Sample("pick", "float[R, 100] x, int64[C] i", "y = Gather<axis = 1>(x, i)", DEAR),
