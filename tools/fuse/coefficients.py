@@ -60,7 +60,6 @@ class KernelRates:
     strided: float
     strided_l2: float
     strided_l3: float
-    spread: float
     gathered: float
     scratch: float
 
@@ -163,9 +162,9 @@ def _parsed(text: str) -> Calibration:
             raise CalibrationError(f"its schema is {document['schema']!r}, not {SCHEMA}")
         rates = _numbers(KernelRates, document["kernel"]), _numbers(StockRates, document["stock"])
         coefficients = Coefficients(*rates, Caches(**_integers(document["caches"])), "calibrated")
-        quality = [Quality(**document["quality"][side]) for side in ("kernel", "onnxruntime")]
+        quality = [_quality(document["quality"][side]) for side in ("kernel", "onnxruntime")]
         return Calibration(coefficients, str(document["processor"]), dict(document["versions"]), *quality)
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise CalibrationError("it is damaged") from error
 
 
@@ -175,6 +174,11 @@ def _numbers(kind: Any, found: Mapping[str, float]) -> Any:
     if not all(math.isfinite(value) and value >= 0 for value in numbers.values()):
         raise ValueError("not a rate")
     return kind(**numbers)
+
+
+def _quality(found: Mapping[str, float]) -> Quality:
+    numbers = {name: float(value) for name, value in found.items()}
+    return Quality(samples=int(numbers.pop("samples")), **numbers)
 
 
 def _integers(found: Mapping[str, int]) -> dict[str, int]:
@@ -242,14 +246,14 @@ def caches_of(folder: Path = Path("/sys/devices/system/cpu/cpu0/cache")) -> Cach
     return Caches(**sizes)
 
 
-# Fitted on 2026-11-26 to 195 samples on a virtual machine with two cores of an AMD EPYC (family 26, AVX-512, 1 MiB of
+# Fitted on 2026-11-26 to 204 samples on a virtual machine with two cores of an AMD EPYC (family 26, AVX-512, 1 MiB of
 # second and 32 MiB of shared third cache); `fork` is an estimate, because the suite runs on one thread.
 DEFAULTS = Coefficients(
     KernelRates(
-        call=1689, argument=63.73, fork=3000, task=1.893, run=0, fold=2.017,
-        light=0.1741, expensive=0.2533, chained=0.3352, scalar=5.945, scalar_expensive=5.345, library=0.3149,
-        near=0, l2=0.00283, l3=0.00482, memory=0.01249,
-        strided=0.3068, strided_l2=0.4337, strided_l3=2.441, spread=4.462, gathered=0.1929, scratch=0.004546,
+        call=1631, argument=60.76, fork=3000, task=1.043, run=0, fold=2.356,
+        light=0.1111, expensive=0.2452, chained=0.2755, scalar=3.243, scalar_expensive=4.775, library=0.3056,
+        near=0.003052, l2=0.0003331, l3=0.004121, memory=0.01299,
+        strided=0.1046, strided_l2=0.1379, strided_l3=3.973, gathered=0.2178, scratch=0.003668,
     ),
-    StockRates(call=1739, node=207.9, work=0.9001, near=0.007328, l2=0, l3=0.001947, memory=0.008487),
+    StockRates(call=1653, node=211.7, work=0.8329, near=0.007411, l2=0, l3=0.001524, memory=0.007793),
 )  # fmt: skip

@@ -2,8 +2,8 @@
 
 The schedule is walked as the renderer walks it: a value is evaluated in the outermost loop that its index allows, once
 in a loop's body, and read back where it is stored. What an innermost loop does on every iteration is vectorised by
-LLVM, unless it computes an index (a gather must be checked) or calls the C library; the iterations that fill no vector
-count as not vectorised.
+LLVM, unless it computes an index (a gather must be checked), stores at a stride or calls the C library; the iterations
+that fill no vector count as not vectorised.
 """
 
 from __future__ import annotations
@@ -24,6 +24,9 @@ from sartor.tools.fuse.traffic import LINE, Traffic, misses
 LANES = 8
 """Iterations up to which what is left over of a vectorised loop is done one by one: LLVM halves its vectors once."""
 
+L1_WAYS, L2_WAYS = 12, 16
+"""Lines that a set of the first and of the second cache holds."""
+
 LIBRARY_COST = 1.0
 """Nanoseconds an element from which on an operator of ops.py is not vectorised: libm, integer division."""
 
@@ -40,7 +43,6 @@ class Work:
     strided: float = 0.0
     strided_l2: float = 0.0
     strided_l3: float = 0.0
-    spread: float = 0.0
     gathered: float = 0.0
     scratch: float = 0.0
 
@@ -210,7 +212,7 @@ class Walk:
         here = len(self.blocks) - 1
         if root.kept:
             self._compute(root.value, {})
-            self.blocks[-1].memo[_key(root.value, {})] = here
+            self.blocks[-1].memo[self._key(root.value, {})] = here
         else:
             self._value(root.expression, {})
         if root.folds:
@@ -236,7 +238,7 @@ class Walk:
     def _value(self, value: Value, env: Env) -> int:
         """Count the evaluation of a value at the current point of the loops; return the depth where it happens."""
         env = {atom: env[atom] for atom in self.layout.flat(value.axes) if atom in env}
-        key = _key(value, env)
+        key = self._key(value, env)
         for block in reversed(self.blocks):
             if key in block.memo:
                 return block.memo[key]
@@ -244,6 +246,12 @@ class Walk:
         depth = self._compute(value, env) if root is None else self._read_back(root, env)
         self.blocks[depth].memo[key] = depth
         return depth
+
+    def _key(self, value: Value, env: Env) -> object:
+        """Name an evaluation; equal loads are one, as they are the same text to the renderer."""
+        if isinstance(value, Load):
+            return value.position, self.layout.flat(value.axes), frozenset(env.items())
+        return value, frozenset(env.items())
 
     def _read_back(self, root: Root, env: Env) -> int:
         depth = self._depth(root.own, env)
@@ -326,14 +334,17 @@ class Walk:
         stride = self._stride(own, env, block, depth)
         if stride is None:
             self._spend(depth, gathered=1.0)
-        elif key[0] == "out" and stride > 1:
-            self._spend(depth, spread=1.0)
-        elif stride * width < LINE:
+        elif stride * width < LINE and not (key[0] == "out" and stride > 1):
             self._spend(depth, near=float(width * max(1, stride)))
         else:
-            steps = block.times / self.blocks[depth - 1].times
-            missed = (misses(steps, stride * width, *cache) for cache in ((self.caches.l1, 12), (self.caches.l2, 16)))
-            self._spend(depth, strided=1.0, **dict(zip(("strided_l2", "strided_l3"), missed, strict=True)))
+            self._spend(depth, **self._apart(block, depth, stride * width))
+            block.scalar |= key[0] == "out"
+
+    def _apart(self, block: _Block, depth: int, stride: int) -> dict[str, float]:
+        """Count an access whose neighbours lie a stride of bytes away, and the caches that have lost its line."""
+        steps = block.times / self.blocks[depth - 1].times
+        l2, l3 = (misses(steps, stride, *cache) for cache in ((self.caches.l1, L1_WAYS), (self.caches.l2, L2_WAYS)))
+        return {"strided": 1.0, "strided_l2": l2, "strided_l3": l3}
 
     def _share(self, atom: Atom) -> float:
         """Return the share of a loop that one task runs."""
@@ -351,10 +362,6 @@ class Walk:
             total += index.step * below if index.atom is block.atom else 0
             below *= self.size(atom.size)
         return abs(total)
-
-
-def _key(value: Value, env: Env) -> object:
-    return value, frozenset(env.items())
 
 
 def _width(value: Value) -> int:

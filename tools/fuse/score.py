@@ -80,7 +80,9 @@ class Light:
 
     def transfer(self, value: ir.Value) -> float:
         """Return the microseconds in which onnxruntime reads or writes a value once."""
-        moved = self._bytes(value)
+        return self._distance_us(self._bytes(value))
+
+    def _distance_us(self, moved: float) -> float:
         rates = (self.rates.near, self.rates.l2, self.rates.l3, self.rates.memory)
         return sum(rate * amount for rate, amount in zip(rates, self._distances(moved), strict=True)) / 1e3
 
@@ -108,6 +110,11 @@ class Light:
         caches = (self.caches.l1, self.caches.l2, self.caches.l3)
         l1, l2, l3 = (moved * beyond(2 * moved, size) for size in caches)
         return moved, l1, l2, l3
+
+    def stock(self, nodes: Sequence[ir.Node]) -> float:
+        """Estimate what onnxruntime needs for nodes one by one, without the fixed cost of a session's call."""
+        moved = sum(self._distance_us(size) for node in nodes for size in self._moved(node))
+        return len(nodes) * self.call() + sum(self.again(node) for node in nodes) + moved
 
     def saved_us(self, nodes: Sequence[ir.Node], outputs: Sequence[ir.Value]) -> float:
         """Return f of a group: every edge inside it, every member but one."""

@@ -91,6 +91,8 @@ SUITE = (
     Sample("stack", NORM, "a = LayerNormalization(x, g, b) c = Gelu(a) y = Softmax(c)"),
     Sample("transpose", X, "y = Transpose(x)", ALL),
     Sample("tilted", XZ, "a = Transpose(x) b = Transpose(z) c = Mul(a, b) y = Gelu(c)"),
+    Sample("turn", "float[R, 48] x", "y = Transpose(x)", LONG),
+    Sample("turned_sum", "float[R, 48] x, float[R, 48] z", "a = Transpose(x) b = Transpose(z) y = Add(a, b)", LONG),
     Sample("heads", "float[R, 4, 16] x, float[4, R, 16] z", "a = Transpose<perm = [1, 0, 2]>(x) y = Add(a, z)", LONG),
     Sample("slice", TALL, "a = Slice(x, first, half, last) y = Gelu(a)", LONG),
     Sample("every_second", TALL, "y = Slice(x, first, whole, last, two)", LONG),
@@ -99,6 +101,7 @@ SUITE = (
     Sample("short", "float[R, 8] x", "y = Softmax(x)", LONG),
     Sample("embed", "float[1000, C] x, int64[R] i", "a = Gather(x, i) y = Mul(a, a)"),
     Sample("pick", "float[R, 100] x, int64[C] i", "y = Gather<axis = 1>(x, i)", DEAR),
+    Sample("pick_exp", "float[R, 100] x, int64[C] i", "a = Gather<axis = 1>(x, i) y = Exp(a)", DEAR),
 )  # fmt: skip
 """A few dozen groups; `Walk` counts each feature in several of them, in different proportions."""
 
