@@ -88,7 +88,7 @@ def test_without_a_file_the_defaults_hold(tmp_path: Path, monkeypatch: pytest.Mo
         ({"kernel": None}, "it is damaged"),
         ({"caches": {"l1": 1, "l2": 2, "l3": 0}}, "it is damaged"),
         ({"quality": {}}, "it is damaged"),
-        ({"quality": dict.fromkeys(("kernel", "onnxruntime"), {"samples": "many"})}, "it is damaged"),
+        ({"quality": {"kernel": {"samples": "many"}}}, "it is damaged"),
         ({"processor": "6502"}, "it is of another processor, 6502"),
     ],
 )

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import asdict, fields
+from typing import Any
 
 import numpy as np
 import onnx_ir as ir
 import pytest
+from onnx import helper
+from tests.kits import fuse_kit as kit
+from tests.kits.random_chains import random_chain
+from tests.kits.rule_samples import SAMPLES
 
+from sartor.tools.fuse.axes import NotEmittableError
 from sartor.tools.fuse.coefficients import DEFAULTS, Caches, KernelRates
 from sartor.tools.fuse.cost import effective_threads, features, predicted_us, priced
 from sartor.tools.fuse.fit import fit, nnls, quality, spearman
 from sartor.tools.fuse.lower import lower
-from sartor.tools.fuse.schedule import Schedule, schedule
+from sartor.tools.fuse.schedule import Schedule, schedules
 from sartor.tools.fuse.score import Light
 from sartor.tools.fuse.suite import SUITE, Sample, group_of
 from sartor.tools.fuse.traffic import beyond, misses
@@ -20,10 +27,10 @@ from sartor.tools.fuse.traffic import beyond, misses
 CACHES = Caches(l1=48 << 10, l2=1 << 20, l3=32 << 20)
 
 
-def scheduled(inputs: str, body: str) -> Schedule:
+def scheduled(inputs: str, body: str) -> tuple[Schedule, ...]:
     """Schedule a graph in ONNX's text form whose output is y."""
     call = group_of(Sample("one", inputs, body)).call
-    return schedule(lower(call.function, call.inputs))
+    return schedules(lower(call.function, call.inputs))
 
 
 def counted(inputs: str, body: str, rows: int, columns: int, threads: int = 1) -> dict[str, float]:
@@ -97,6 +104,40 @@ def test_pieces_of_a_concatenation_run_apart() -> None:
     assert found["near"] == 4 * 10 * 64 * 4
 
 
+def test_parts_of_a_kernel_add_up() -> None:
+    nodes = [helper.make_node("Exp", ["x"], ["y"]), helper.make_node("Sin", ["x"], ["z"])]
+    call = kit.whole(kit.model(nodes, {"x": (np.float32, ["R", 8])}, ["y", "z"]))[1]
+    found = features(schedules(lower(call.function, call.inputs)), {"R": 4}, 1, CACHES)
+    assert found is not None
+    assert (found.call, found.argument, found.task) == (1, 3, 2)
+    assert (found.library, found.near) == (32 * 6, 4 * 32 * 4)
+    assert found.expensive == pytest.approx(32 * 0.25)
+
+
+@pytest.mark.parametrize("sample", SAMPLES, ids=lambda sample: str(sample.label))
+def test_every_rule_has_a_price(sample: Any) -> None:
+    outputs = [out for out in sample.node.output if out]
+    assert_priced(kit.model([sample.node], sample.inputs, outputs, sample.weights, sample.opset))
+
+
+@pytest.mark.parametrize("seed", range(200))
+def test_random_chains_have_a_price(seed: int) -> None:
+    chain, outputs = random_chain(seed)
+    inputs = {name: (np.float32, shape) for name, shape in chain.inputs.items()}
+    with suppress(NotEmittableError):
+        assert_priced(kit.model(chain.nodes, inputs, outputs, chain.weights))
+
+
+def assert_priced(model: Any) -> None:
+    """Require a finite price at any size, none included."""
+    call = kit.whole(model)[1]
+    planned = schedules(lower(call.function, call.inputs))
+    for n in (0, 1, 64):
+        time = predicted_us(planned, {"n": n, "m": 63}, 2)
+        assert time is not None
+        assert 1 <= time < 1e6
+
+
 def test_unknown_sizes_have_no_features() -> None:
     assert features(scheduled("float[R, C] x", "y = Exp(x)"), {"R": 2}, 1, CACHES) is None
     assert predicted_us(scheduled("float[R, C] x", "y = Exp(x)"), {"C": 2}, 1) is None
@@ -121,7 +162,7 @@ def test_effective_threads(tasks: int, moved: int, threads: int, workers: float)
 @pytest.mark.parametrize("sample", SUITE, ids=lambda sample: sample.name)
 def test_predictions_grow_with_sizes(sample: Sample) -> None:
     call = group_of(sample).call
-    planned = schedule(lower(call.function, call.inputs))
+    planned = schedules(lower(call.function, call.inputs))
     for grown in ("R", "C"):
         sizes = [{"R": 64, "C": 64, grown: size} for size in (16, 64, 256, 1024, 4096)]
         times = [predicted_us(planned, axes, 1) or 0.0 for axes in sizes]
@@ -133,7 +174,7 @@ def test_every_rate_is_told_by_several_groups() -> None:
     users: dict[str, set[str]] = {}
     for sample in SUITE:
         call = group_of(sample).call
-        planned = schedule(lower(call.function, call.inputs))
+        planned = schedules(lower(call.function, call.inputs))
         for rows, columns in sample.sizes:
             found = features(planned, {"R": rows, "C": columns}, 1, Caches())
             assert found is not None

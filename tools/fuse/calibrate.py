@@ -28,7 +28,7 @@ from sartor.tools.fuse.fit import fit, quality
 from sartor.tools.fuse.lower import lower
 from sartor.tools.fuse.measure import Setting, concrete_shapes, race_group
 from sartor.tools.fuse.plan import Group
-from sartor.tools.fuse.schedule import Schedule, schedule
+from sartor.tools.fuse.schedule import Schedule, schedules
 from sartor.tools.fuse.score import Light
 from sartor.tools.fuse.suite import SUITE, Sample, group_of
 
@@ -48,7 +48,7 @@ class Point:
     """What a group at one size took: microseconds as a kernel and in onnxruntime."""
 
     group: Group
-    planned: Schedule
+    planned: tuple[Schedule, ...]
     axes: Mapping[str, int]
     threads: int
     kernel_us: float
@@ -81,7 +81,7 @@ def point_of(group: Group, axes: Mapping[str, int], seconds: float = SECONDS) ->
     shapes = concrete_shapes(group, axes)
     assert shapes is not None, "a size is missing"
     times = race_group(group, shapes, Setting(axes, 1, SEED), seconds)
-    planned = schedule(lower(group.call.function, group.call.inputs))
+    planned = schedules(lower(group.call.function, group.call.inputs))
     return Point(group, planned, axes, 1, times["kernel"], times["stock"])
 
 

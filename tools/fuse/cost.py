@@ -2,43 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from math import ceil
 
 import onnx_ir as ir
 
 from sartor.tools.fuse.coefficients import DEFAULTS, Caches, Coefficients, KernelRates, StockRates, names
-from sartor.tools.fuse.features import Walk
+from sartor.tools.fuse.features import Walk, Work
 from sartor.tools.fuse.regions import FREE
 from sartor.tools.fuse.schedule import Schedule
 from sartor.tools.fuse.score import bytes_of
+from sartor.tools.fuse.traffic import Traffic
 
 INLINE_BYTES, CHUNK_BYTES, CHUNKS_A_THREAD = 128 << 10, 64 << 10, 8
 """How share/runtime/ops.c hands out work: calls that move less run in one thread; chunks are no smaller, nor more."""
 
 
-def features(schedule: Schedule, axes: Mapping[str, int], threads: int, caches: Caches) -> KernelRates | None:
-    """Count what a call costs, each feature in the unit of its rate; None for unknown sizes.
+def features(parts: Sequence[Schedule], axes: Mapping[str, int], threads: int, caches: Caches) -> KernelRates | None:
+    """Count what a call of a kernel of these parts costs, each feature in the unit of its rate.
 
-    What tasks share is divided by the threads that get to work, so that a prediction is linear in the rates.
+    What tasks share is divided by the threads that get to work, so that a prediction is linear in the rates. Returns
+    None for unknown sizes; raises NotEmittableError where there is no kernel.
     """
-    if any(name not in axes for string in schedule.layout.memory() for atom in string for name in atom.size.names):
+    strings = [string for part in parts for string in part.layout.memory()]
+    if any(name not in axes for string in strings for atom in string for name in atom.size.names):
         return None
-    walk = Walk(schedule, axes, caches)
-    counts, work, far = walk.counts, walk.counts.work, walk.traffic.distances(caches)
+    traffic = Traffic()
+    counts = [Walk(part, axes, caches, traffic).counts for part in parts]
     shared = {
-        "task": counts.tasks,
-        "run": counts.runs,
-        "fold": counts.folds,
-        "scalar": counts.scalar,
-        "scalar_expensive": counts.scalar_expensive,
-        **asdict(work),
-        **asdict(far),
+        **{
+            name: sum(getattr(part, name) for part in counts)
+            for name in ("task", "run", "fold", "scalar", "scalar_expensive")
+        },
+        **{name: sum(getattr(part.work, name) for part in counts) for name in asdict(Work())},
+        **asdict(traffic.distances(caches)),
     }
-    workers = effective_threads(counts.tasks, sum(one.size for one in walk.traffic.tensors.values()), threads)
+    workers = effective_threads(shared["task"], sum(one.size for one in traffic.tensors.values()), threads)
     divided = {name: amount / workers for name, amount in shared.items()}
-    arguments = len(schedule.layout.program.inputs) + len(schedule.layout.program.outputs)
+    arguments = len(parts[0].layout.program.inputs) + sum(len(part.layout.program.outputs) for part in parts)
     return KernelRates(call=1.0, argument=arguments, fork=float(workers > 1), **divided)
 
 
@@ -57,10 +59,10 @@ def priced(rates: KernelRates | StockRates, amounts: KernelRates | StockRates) -
 
 
 def predicted_us(
-    schedule: Schedule, axes: Mapping[str, int], threads: int, coefficients: Coefficients = DEFAULTS
+    parts: Sequence[Schedule], axes: Mapping[str, int], threads: int, coefficients: Coefficients = DEFAULTS
 ) -> float | None:
-    """Estimate the microseconds of a call; None for unknown sizes."""
-    amounts = features(schedule, axes, threads, coefficients.caches)
+    """Estimate the microseconds of a call of a kernel of these parts; None for unknown sizes, errors as `features`."""
+    amounts = features(parts, axes, threads, coefficients.caches)
     return None if amounts is None else priced(coefficients.kernel, amounts)
 
 

@@ -14,11 +14,10 @@ from dataclasses import dataclass, field, fields
 from math import ceil, prod
 
 from sartor.tools.fuse import ops
-from sartor.tools.fuse.axes import Atom, Size
+from sartor.tools.fuse.axes import Atom, NotEmittableError, Size
 from sartor.tools.fuse.coefficients import Caches
 from sartor.tools.fuse.program import Affine, At, Concat, Const, Count, Elementwise, Iota, Load, Reduce, Take, Value
-from sartor.tools.fuse.render.values import Values
-from sartor.tools.fuse.schedule import Leaf, Loop, Root, Schedule, value_cost
+from sartor.tools.fuse.schedule import Leaf, Loop, Root, Schedule, stored, value_cost
 from sartor.tools.fuse.traffic import LINE, Traffic, misses
 
 LANES = 8
@@ -55,12 +54,16 @@ _UNDIVIDED = tuple(entry.name for entry in fields(Work) if entry.name not in ("l
 class Counts:
     """A call's work: vectorised and not, with the runs of innermost loops and the accumulators finished."""
 
-    tasks: float
-    runs: float = 0.0
-    folds: float = 0.0
+    task: float
+    run: float = 0.0
+    fold: float = 0.0
     scalar: float = 0.0
     scalar_expensive: float = 0.0
     work: Work = field(default_factory=Work)
+
+
+COUNTED = tuple(entry.name for entry in fields(Counts) if entry.name != "work")
+"""What is counted beside work."""
 
 
 @dataclass(frozen=True)
@@ -89,25 +92,24 @@ class _Block:
 
 
 class Walk:
-    """Counts the work of a schedule at given sizes of its loops."""
+    """Counts the work of one part of a kernel at given sizes of its loops; what it touches is added to `traffic`."""
 
-    def __init__(self, schedule: Schedule, axes: Mapping[str, int], caches: Caches) -> None:
+    def __init__(self, schedule: Schedule, axes: Mapping[str, int], caches: Caches, traffic: Traffic) -> None:
         self.schedule, self.layout, self.axes, self.caches = schedule, schedule.layout, axes, caches
-        # The renderer's own view of pieces and buffers.
-        self.values = Values(schedule)
+        self.known = stored(schedule.roots)
         self.blocked = schedule.tile is not None and schedule.tile[1] in schedule.parallel
         tasks = prod(self.count(atom) for atom in schedule.parallel)
-        self.counts, self.traffic = Counts(tasks), Traffic()
+        self.counts, self.traffic = Counts(tasks), traffic
         self.depths: dict[Atom, int] = dict.fromkeys(schedule.parallel, 0)
         if schedule.tile and self.blocked:
             self.depths[schedule.tile[0]] = 0
         self.segments: dict[Atom, tuple[int, int]] = {}
         self.blocks: list[_Block] = []
-        self._branch([atom for atom in schedule.parallel if len(self.values.pieces(atom)) > 1], tasks)
+        self._branch([atom for atom in schedule.parallel if len(self.layout.pieces(atom)) > 1], tasks)
 
     def size(self, size: Size) -> int:
-        """Fill in the names of a size."""
-        return prod((self.axes[name] for name in size.names), start=size.factor)
+        """Fill in the names of a size; an axis that is empty counts as one element."""
+        return prod((max(1, self.axes[name]) for name in size.names), start=size.factor)
 
     def count(self, atom: Atom) -> float:
         """Return the iterations of a loop; of a blocked one those of an average block."""
@@ -128,7 +130,7 @@ class Walk:
             self.blocks = [_Block(None, tasks)]
             self._items(self.schedule.tree, ())
             return
-        for low, high in self.values.pieces(cut[0]):
+        for low, high in self.layout.pieces(cut[0]):
             self.segments[cut[0]] = (low, high)
             self._branch(cut[1:], tasks * (high - low) / self.size(cut[0].size))
         del self.segments[cut[0]]
@@ -148,7 +150,7 @@ class Walk:
             if root.folds and loop.atom in root.over and not root.over & set(above):
                 self._begin(root, bound)
         whole = self.size(loop.atom.size)
-        for low, high in self.values.pieces(loop.atom) or [(0, whole)]:
+        for low, high in self.layout.pieces(loop.atom) or [(0, whole)]:
             self.segments[loop.atom] = (low, high)
             with self._open(loop, self.count(loop.atom) * (high - low) / whole):
                 self._items(loop.body, (*above, loop.atom))
@@ -178,7 +180,7 @@ class Walk:
             tail = self.size(block.atom.size) % LANES * runs / ceil(self.size(block.atom.size) / self.schedule.tile[2])
         slow = block.times if block.scalar else tail
         total, full = self.counts.work, block.times - slow
-        self.counts.runs += runs
+        self.counts.run += runs
         self.counts.scalar += work.light * slow
         self.counts.scalar_expensive += work.expensive * slow
         total.light += work.light * full
@@ -203,7 +205,7 @@ class Walk:
 
     def _begin(self, root: Root, bound: set[Atom]) -> None:
         if set(root.own) <= bound:
-            self.counts.folds += self.blocks[-1].times
+            self.counts.fold += self.blocks[-1].times
             return
         inner = prod(self.count(atom) for atom in self.schedule.buffers[root] if atom not in bound)
         self._spend(len(self.blocks) - 1, scratch=inner * _width(root.value))
@@ -221,7 +223,7 @@ class Walk:
             buffered = root in self.schedule.buffers and not set(root.own) <= self._outside(root)
             self._spend(here, scratch=2 * _width(root.value) if buffered else 0.0)
         elif root.output is not None:
-            self._access(("out", root.output), root.value, root.own, {}, here)
+            self._access(self._output(root), root.value, root.own, {}, here)
         elif root in self.schedule.buffers:
             self._spend(here, scratch=_width(root.value))
 
@@ -242,7 +244,7 @@ class Walk:
         for block in reversed(self.blocks):
             if key in block.memo:
                 return block.memo[key]
-        root = self.values.known.get(value)
+        root = self.known.get(value)
         depth = self._compute(value, env) if root is None else self._read_back(root, env)
         self.blocks[depth].memo[key] = depth
         return depth
@@ -256,10 +258,14 @@ class Walk:
     def _read_back(self, root: Root, env: Env) -> int:
         depth = self._depth(root.own, env)
         if root.output is not None:
-            self._access(("out", root.output), root.value, root.own, env, depth)
+            self._access(self._output(root), root.value, root.own, env, depth)
         elif root in self.schedule.buffers:
             self._spend(depth, scratch=_width(root.value))
         return depth
+
+    def _output(self, root: Root) -> tuple[str, int]:
+        assert root.output is not None
+        return "out", self.layout.program.position(root.output)
 
     def _depth(self, atoms: tuple[Atom, ...], env: Env) -> int:
         return max((env[atom].depth if atom in env else self.depths[atom] for atom in atoms), default=0)
@@ -315,6 +321,8 @@ class Walk:
 
     def _concat(self, value: Concat, env: Env) -> int:
         atom, position = self.layout.one(value.atom), 0
+        if atom in env:
+            raise NotEmittableError("a concatenation is read at a changed index")
         low, high = self.segments[atom]
         for part, own, size in value.parts:
             if position <= low and high <= position + size.factor:

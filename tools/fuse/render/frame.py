@@ -12,7 +12,7 @@ from sartor.tools.fuse.axes import Axes, NotEmittableError, Size, axis_size
 from sartor.tools.fuse.program import At, Load, Value
 from sartor.tools.fuse.render.numba import write_task
 from sartor.tools.fuse.render.sizes import Sizes
-from sartor.tools.fuse.render.values import MAX_TENSORS, Tensors, Values, factor
+from sartor.tools.fuse.render.values import MAX_TENSORS, Tensors, Values
 from sartor.tools.fuse.schedule import Root, Schedule
 
 ALIGN = 64
