@@ -12,6 +12,7 @@ from sartor.share.artifact import Model, read_model, write_model
 from sartor.share.errors import UsageError
 from sartor.share.shapes import declared_types, infer_shapes, restore_types
 from sartor.tools.fuse import stock
+from sartor.tools.fuse.coefficients import coefficients
 from sartor.tools.fuse.context import burdens
 from sartor.tools.fuse.emit import emit
 from sartor.tools.fuse.group import Selection, costed, find_groups, mirrored
@@ -62,7 +63,8 @@ def make_plan(model: Model, options: Options) -> Plan:
     before = _stock_view(model)
     groups, refused = find_groups(model.ir, before.absorbed, options.selection)
     setting, runs = _setting(model, groups, options, before.refusal is None)
-    groups = costed(groups, setting.axes, options.threads)
+    rates = coefficients()
+    groups = costed(groups, setting.axes, options.threads, rates)
     verdicts = keep_all(groups)
     if options.measure:
         with console.progress("measuring groups", len(groups)) as step:
@@ -71,7 +73,7 @@ def make_plan(model: Model, options: Options) -> Plan:
     if options.measure and runs:
         verdicts = _in_context(model, verdicts, setting)
     after = before if before.refusal is not None else _fused_view(model, verdicts)
-    return Plan(verdicts, refused, before.dispatches, after.dispatches)
+    return Plan(verdicts, refused, before.dispatches, after.dispatches, rates.source)
 
 
 def _fused_view(model: Model, verdicts: Sequence[Verdict]) -> stock.StockView:

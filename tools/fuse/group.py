@@ -8,6 +8,7 @@ from fnmatch import fnmatchcase
 
 import onnx_ir as ir
 
+from sartor.tools.fuse.coefficients import DEFAULTS, Coefficients
 from sartor.tools.fuse.cost import bytes_saved, predicted_us
 from sartor.tools.fuse.lower import lower
 from sartor.tools.fuse.plan import Group
@@ -46,7 +47,9 @@ def find_groups(model: ir.Model, absorbed: frozenset[str], selection: Selection)
     return [_group(i, region) for i, region in enumerate(regions)], _reasons(analysis)
 
 
-def costed(groups: Sequence[Group], axes: Mapping[str, int], threads: int) -> list[Group]:
+def costed(
+    groups: Sequence[Group], axes: Mapping[str, int], threads: int, coefficients: Coefficients = DEFAULTS
+) -> list[Group]:
     """Add how a group is composed, and what it saves and costs at given sizes."""
     known: dict[object, tuple[str, float | None]] = {}
     out = []
@@ -54,8 +57,7 @@ def costed(groups: Sequence[Group], axes: Mapping[str, int], threads: int) -> li
         key = (group.call.function.name, group.call.inputs)
         if key not in known:
             planned = schedules(lower(group.call.function, group.call.inputs))
-            times = [predicted_us(one, axes, threads) for one in planned]
-            known[key] = composition(planned), sum_known(times)
+            known[key] = composition(planned), predicted_us(planned, axes, threads, coefficients)
         named, time = known[key]
         saved = bytes_saved(group.nodes, group.outputs, axes)
         out.append(replace(group, composition=named, bytes_saved=saved, predicted_us=time))
@@ -76,12 +78,6 @@ def _group(number: int, region: Region) -> Group:
         outputs=region.outlined.outputs,
         call=region.call,
     )
-
-
-def sum_known(times: Sequence[float | None]) -> float | None:
-    """Add numbers; None where one is not known."""
-    known = [time for time in times if time is not None]
-    return sum(known) if len(known) == len(times) else None
 
 
 def composition(parts: Sequence[Schedule]) -> str:

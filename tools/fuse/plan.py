@@ -66,6 +66,7 @@ class Plan:
     refused: dict[str, str] = field(default_factory=dict)
     dispatches_before: int | None = None
     dispatches_after: int | None = None
+    coefficients: str = "defaults"
 
     @property
     def kept(self) -> tuple[Group, ...]:

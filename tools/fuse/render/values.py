@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from itertools import pairwise
 
 from sartor.tools.fuse import ops
 from sartor.tools.fuse.axes import Atom, NotEmittableError
@@ -78,15 +77,7 @@ class Values:
 
     def pieces(self, atom: Atom) -> list[tuple[int, int]]:
         """Cut a loop at the borders of every concatenation along it."""
-        borders = {0}
-        for value in self.layout.values:
-            if isinstance(value, Concat) and self.layout.one(value.atom) is atom:
-                position = 0
-                for _, _, size in value.parts:
-                    position += size.factor
-                    borders.add(position)
-        points = sorted(borders)
-        return list(pairwise(points))
+        return self.layout.pieces(atom)
 
     def _at(self, atom: Atom, env: Env) -> Placed:
         return env.get(atom) or self.index[atom]
