@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from enum import StrEnum
 from typing import Annotated
 
 import typer
@@ -23,6 +24,14 @@ from sartor.cli._options import (
 )  # fmt: skip
 
 
+class PlanChoice(StrEnum):
+    """How groups are chosen."""
+
+    search = "search"
+    stitch_all = "stitch-all"
+    off = "off"
+
+
 @command("fuse")
 def fuse(
     model: Model = "-",
@@ -31,6 +40,7 @@ def fuse(
     as_json: Json = False,
     only: Annotated[list[str] | None, typer.Option("--only", metavar="GLOB", help="Fuse only these nodes.")] = None,
     skip: Annotated[list[str] | None, typer.Option("--skip", metavar="GLOB", help="Leave these nodes alone.")] = None,
+    plan: Annotated[PlanChoice, typer.Option("--plan", help="How groups are chosen.")] = PlanChoice.search,
     measure: Annotated[
         bool, typer.Option("--measure/--no-measure", help="Keep a group only if it is faster than onnxruntime.")
     ] = True,
@@ -72,14 +82,14 @@ def fuse(
         if path is not None:
             check_target(path)
     selection = Selection(tuple(only or ()), tuple(skip or ()))
-    options = Options(selection, measure, threads or default_threads(), seed, parse_shapes(shape))
-    plan = run(model, target, options, None if no_history else sys.argv[1:])
+    options = Options(selection, measure, threads or default_threads(), seed, parse_shapes(shape), plan.value)
+    made = run(model, target, options, None if no_history else sys.argv[1:])
     if report is not None:
-        write_bytes((dumps(as_data(plan), indent=2) + "\n").encode(), report)
+        write_bytes((dumps(as_data(made), indent=2) + "\n").encode(), report)
     if as_json:
-        print(dumps(as_data(plan), indent=2))
+        print(dumps(as_data(made), indent=2))
     elif dry_run:
-        print(as_text(plan))
+        print(as_text(made))
     else:
-        note(headline(plan))
-        detail(as_text(plan))
+        note(headline(made))
+        detail(as_text(made))

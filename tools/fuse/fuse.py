@@ -12,15 +12,16 @@ from sartor.share.artifact import Model, read_model, write_model
 from sartor.share.errors import UsageError
 from sartor.share.shapes import declared_types, infer_shapes, restore_types
 from sartor.tools.fuse import stock
-from sartor.tools.fuse.coefficients import coefficients
+from sartor.tools.fuse.coefficients import Coefficients, coefficients
 from sartor.tools.fuse.context import burdens
 from sartor.tools.fuse.emit import emit
 from sartor.tools.fuse.group import Selection, costed, find_groups, mirrored
 from sartor.tools.fuse.inline import inline_functions
 from sartor.tools.fuse.judge import drop, judge, keep_all, packed
 from sartor.tools.fuse.measure import Setting, axis_sizes
-from sartor.tools.fuse.plan import DOMAIN, Group, Plan, Verdict
+from sartor.tools.fuse.plan import DOMAIN, Group, Plan, PlanKind, Verdict
 from sartor.tools.fuse.probe import probed_axes
+from sartor.tools.fuse.search import Search
 from sartor.tools.fuse.transposes import rejoin_transposes, split_transposes
 
 
@@ -33,6 +34,7 @@ class Options:
     threads: int = 1
     seed: int = 0
     shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    search: PlanKind = "search"
 
 
 def fuse(source: str, target: str | None, options: Options, argv: Sequence[str] | None) -> Plan:
@@ -61,9 +63,9 @@ def fuse(source: str, target: str | None, options: Options, argv: Sequence[str] 
 def make_plan(model: Model, options: Options) -> Plan:
     """Find the groups of a model whose shapes are inferred, measure and judge them; the model stays as it is."""
     before = _stock_view(model)
-    groups, refused = find_groups(model.ir, before.absorbed, options.selection)
-    setting, runs = _setting(model, groups, options, before.refusal is None)
     rates = coefficients()
+    groups, refused = _groups(model, before.absorbed, options, rates)
+    setting, runs = _setting(model, groups, options, before.refusal is None)
     groups = costed(groups, setting.axes, options.threads, rates)
     verdicts = keep_all(groups)
     if options.measure:
@@ -74,6 +76,23 @@ def make_plan(model: Model, options: Options) -> Plan:
         verdicts = _in_context(model, verdicts, setting)
     after = before if before.refusal is not None else _fused_view(model, verdicts)
     return Plan(verdicts, refused, before.dispatches, after.dispatches, rates.source)
+
+
+def _groups(
+    model: Model, absorbed: frozenset[str], options: Options, rates: Coefficients
+) -> tuple[list[Group], dict[str, str]]:
+    """Group the nodes that may share kernels, by search, as many as a kernel takes, or none."""
+    if options.search == "off":
+        return [], {}
+    if options.search == "stitch-all":
+        return find_groups(model.ir, absorbed, options.selection)
+    try:
+        axes = axis_sizes(model.ir, options.shapes)
+    except UsageError:
+        # What is wrong with the sizes is said where they are needed to measure.
+        axes = {}
+    planner = Search(axes, options.threads, rates, model.ir.opset_imports.get("", 1))
+    return find_groups(model.ir, absorbed, options.selection, planner)
 
 
 def _fused_view(model: Model, verdicts: Sequence[Verdict]) -> stock.StockView:
@@ -134,6 +153,7 @@ def _record(model: Model, options: Options, argv: Sequence[str]) -> None:
     parameters = {
         "only": options.selection.only,
         "skip": options.selection.skip,
+        "plan": options.search,
         "measure": options.measure,
         "threads": options.threads if options.measure else None,
         "shapes": {name: list(sizes) for name, sizes in options.shapes.items()},

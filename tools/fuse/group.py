@@ -12,7 +12,7 @@ from sartor.tools.fuse.coefficients import DEFAULTS, Coefficients
 from sartor.tools.fuse.cost import bytes_saved, predicted_us
 from sartor.tools.fuse.lower import lower
 from sartor.tools.fuse.plan import Group
-from sartor.tools.fuse.regions import Analysis, Region, find_regions
+from sartor.tools.fuse.regions import Analysis, Planner, Region, find_regions
 from sartor.tools.fuse.schedule import Leaf, Loop, Schedule, schedules
 
 
@@ -38,9 +38,11 @@ def _matches(node: ir.Node, glob: str) -> bool:
     return any(fnmatchcase(name, glob) for name in (node.name or "", node.op_type))
 
 
-def find_groups(model: ir.Model, absorbed: frozenset[str], selection: Selection) -> tuple[list[Group], dict[str, str]]:
+def find_groups(
+    model: ir.Model, absorbed: frozenset[str], selection: Selection, planner: Planner | None = None
+) -> tuple[list[Group], dict[str, str]]:
     """Find the groups of all graphs of a model, and why the other nodes are in none."""
-    analysis = Analysis(model.opset_imports.get("", 1), absorbed)
+    analysis = Analysis(model.opset_imports.get("", 1), absorbed, planner=planner)
     nodes = [node for graph in model.graphs() for node in graph]
     analysis.refused.update({node: "not selected" for node in nodes if not selection.admits(node)})
     regions = [region for graph in model.graphs() for region in find_regions(graph, analysis)]

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 import onnx_ir as ir
 
 from sartor.share.runtime.kernel import FunctionCall
 
 DOMAIN = "sartor.fuse"
+
+PlanKind = Literal["search", "stitch-all", "off"]
+"""How groups are chosen: by the explorer, as large as kernels can be, or not at all."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import onnx_ir as ir
 
@@ -25,6 +26,9 @@ _SHAPE_OPS = frozenset({"Shape", "Size"})
 _SHAPE_ELEMENTS = 16
 """Elements up to which an integer tensor made from shapes counts as a shape itself."""
 
+SEARCHED = 3
+"""Nodes from which on there is more than one plan worth a look."""
+
 FREE = frozenset({"Reshape", "Squeeze", "Unsqueeze", "Flatten", "Identity", "Dropout"})
 """Operators that onnxruntime runs without copying."""
 
@@ -39,6 +43,16 @@ class Region:
     call: FunctionCall
 
 
+class Planner(Protocol):
+    """What proposes and prices plans for nodes that may share kernels (search.py)."""
+
+    def alternatives(self, graph: ir.Graph, nodes: Sequence[ir.Node]) -> list[list[list[ir.Node]]]:
+        """Return plans, each a list of patterns."""
+
+    def price(self, calls: Sequence[FunctionCall], rest: Sequence[ir.Node]) -> float:
+        """Estimate the microseconds of kernels and of the nodes that are left to onnxruntime."""
+
+
 @dataclass
 class Analysis:
     """What is known of a graph's nodes before they are grouped; `refused` collects the reasons."""
@@ -48,13 +62,15 @@ class Analysis:
     refused: dict[ir.Node, str] = field(default_factory=dict)
     emittable: dict[tuple[str, tuple[TensorType | None, ...]], str | None] = field(default_factory=dict)
     """Why a function called with these types has no kernel, or None if it has one."""
+    planner: Planner | None = None
+    """Without one, everything that can share a kernel does."""
 
 
 def find_regions(graph: ir.Graph, analysis: Analysis) -> list[Region]:
     """Group the memory-intensive nodes of one graph into regions that a kernel can compute."""
     while True:
         before = len(analysis.refused)
-        regions = [region for nodes in _components(graph, analysis) for region in _cut(graph, nodes, analysis)]
+        regions = [region for nodes in _components(graph, analysis) for region in _chosen(graph, nodes, analysis)]
         if len(analysis.refused) == before:
             return [region for region in regions if _worth(region.nodes)]
 
@@ -201,6 +217,23 @@ def _copies(node: ir.Node, inside: set[ir.Node]) -> bool:
 
 def _is_needed_outside(value: ir.Value, inside: set[ir.Node]) -> bool:
     return value.is_graph_output() or any(use.node not in inside for use in value.uses())
+
+
+def _chosen(graph: ir.Graph, nodes: Sequence[ir.Node], analysis: Analysis) -> list[Region]:
+    """Return the regions of the plan with the lowest price, all in one pattern being one of the plans."""
+    together = list(_cut(graph, nodes, analysis))
+    if analysis.planner is None or len(nodes) < SEARCHED:
+        return together
+    plans = analysis.planner.alternatives(graph, nodes)
+    found = [together, *([one for part in plan for one in _cut(graph, part, analysis)] for plan in plans)]
+    return min(found, key=lambda regions: _price(regions, nodes, analysis.planner))
+
+
+def _price(regions: Sequence[Region], nodes: Sequence[ir.Node], planner: Planner | None) -> float:
+    assert planner is not None
+    worth = [region for region in regions if _worth(region.nodes)]
+    taken = {node for region in worth for node in region.nodes}
+    return planner.price([region.call for region in worth], [node for node in nodes if node not in taken])
 
 
 def _cut(graph: ir.Graph, nodes: Sequence[ir.Node], analysis: Analysis) -> Iterator[Region]:

@@ -98,7 +98,7 @@ class Light:
             # Squares and roots have loops of their own.
             cost = LIGHT_WORK
         values = node.outputs if node.op_type in PICKING else (*node.inputs, *node.outputs)
-        return cost * max((self._elements(value) for value in values if value is not None), default=0.0)
+        return cost * max((self.elements(value) for value in values if value is not None), default=0.0)
 
     def _moved(self, node: ir.Node) -> list[float]:
         written = [self._bytes(value) for value in node.outputs]
@@ -135,7 +135,8 @@ class Light:
             self._sizes[value] = prod(known) * (storage.size if storage else 4)
         return self._sizes[value]
 
-    def _elements(self, value: ir.Value) -> float:
+    def elements(self, value: ir.Value) -> float:
+        """Return the elements of a value."""
         width = ops.STORAGE[value.dtype].size if value.dtype in ops.STORAGE else 4
         return self._bytes(value) / width
 

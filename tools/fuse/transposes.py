@@ -47,6 +47,12 @@ def is_product_swap(node: ir.Node) -> bool:
     return len(order) > 1 and order == _swapped(range(len(order))) and _feeds_products_only(node)
 
 
+def moves_last_axis(node: ir.Node) -> bool:
+    """Tell whether a node is a transpose after which another axis is the last."""
+    order = _order(node) if node.op_type == "Transpose" else []
+    return bool(order) and order[-1] != len(order) - 1
+
+
 def _feeds_products_only(node: ir.Node) -> bool:
     out = node.outputs[0]
     users = {use.node.op_type for use in out.uses()}
