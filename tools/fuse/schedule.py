@@ -28,6 +28,7 @@ from sartor.tools.fuse.program import (
     Value,
     operands,
     parts,
+    walk,
 )  # fmt: skip
 
 KEEP_COST = 0.2
@@ -39,13 +40,17 @@ FLAT_BLOCK, COLUMN_BLOCK = 2048, 128
 
 @dataclass(frozen=True, eq=False)
 class Root:
-    """A value that is written: a reduction, an output (its position) or a temporary; `kept` ones are read back."""
+    """A value that is written: a reduction, an output (its position) or a temporary; `kept` ones are read back.
+
+    A `staged` one is an input that is read by the stride: what needs it runs in a loop of its own, which vectorises.
+    """
 
     value: Value
     own: tuple[Atom, ...]
     over: frozenset[Atom]
     output: int | None = None
     kept: bool = False
+    staged: bool = False
 
     @property
     def folds(self) -> bool:
@@ -107,7 +112,7 @@ def schedule(program: Program) -> Schedule:
     layout = Layout(program)
     roots = _roots(layout, ())
     tree, tile = _tree(layout, roots)
-    kept = _temporaries(layout, roots, tree)
+    kept = (*_temporaries(layout, roots, tree), *_strided(layout, roots))
     if kept:
         roots = _roots(layout, kept)
         tree, tile = _tree(layout, roots)
@@ -135,7 +140,7 @@ def _roots(layout: Layout, kept: tuple[Value, ...]) -> tuple[Root, ...]:
         if isinstance(value, Reduce):
             roots[value] = Root(value, own, frozenset(layout.flat(value.over)))
         elif value in kept and not (value in outputs and _exact(value)):
-            roots[value] = Root(value, own, frozenset(), kept=True)
+            roots[value] = Root(value, own, frozenset(), kept=True, staged=isinstance(value, Load))
     writes = [
         Root(
             value,
@@ -250,6 +255,8 @@ class _Nest:
         common = set(frozenset.intersection(*(rest[root] for root in run)))
         needed = set().union(*(self.needs[root] for root in run)) & set(run)
         common -= {atom for root in needed for atom in root.over}
+        if any(root.staged for root in needed):
+            common.discard(self.unit)
         if self.unit in common and any(rest[root] != {self.unit} for root in run):
             common.discard(self.unit)
         return common
@@ -319,6 +326,22 @@ def _temporaries(layout: Layout, roots: tuple[Root, ...], tree: tuple[Loop | Lea
             if not isinstance(operand, Reduce):
                 need[operand] |= need[value]
     return tuple(kept)
+
+
+def _strided(layout: Layout, roots: tuple[Root, ...]) -> tuple[Value, ...]:
+    """Find inputs that the unit-stride loop reads by another stride for work that is worth vectorising.
+
+    LLVM leaves a loop with such a read scalar, with all that hangs on it.
+    """
+    unit, shifted = _unit(layout), _shifted(layout)
+    out: list[Value] = []
+    for root in roots:
+        values = [value for value in walk((root.expression,)) if unit in layout.flat(value.axes)]
+        if sum(map(value_cost, values)) < KEEP_COST or unit not in root.domain:
+            continue
+        loads = [value for value in values if isinstance(value, Load) and value not in shifted]
+        out += [value for value in loads if layout.flat(value.axes)[-1] is not unit]
+    return tuple(dict.fromkeys(out))
 
 
 def _leaves(tree: tuple[Loop | Leaf, ...]) -> list[Leaf]:
