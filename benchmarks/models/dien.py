@@ -29,7 +29,7 @@ class Size:
 
 
 BASE = Size(18, 100, (80, 40), (200, 80), (65536, 65536, 1601))
-SMALL = Size(4, 6, (8, 4), (16, 8), (64, 64, 8))
+SMALL = Size(4, 3, (8, 4), (16, 8), (64, 64, 8))
 
 
 class Dice(nn.Module):
@@ -115,7 +115,7 @@ class Dien(nn.Module):
 
 
 def dien(small: bool) -> Example:
-    """Return the network for histories of 100 items, or a small one for histories of 6."""
+    """Return the network for histories of 100 items, or a small one for histories of 3."""
     size, batch = SMALL if small else BASE, Dim("batch", max=1024)
     users, items, categories = size.rows
     single = [torch.randint(rows, (2,)) for rows in (users, items, categories)]

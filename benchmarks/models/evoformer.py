@@ -12,10 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.export import Dim
 
+from models.bert import additive
 from models.example import Example
-
-MASKED = 1e9
-"""What is taken from the score of a masked element."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +55,7 @@ class Attention(nn.Module):
 
 def mask_bias(mask_GR: Tensor) -> Tensor:
     """Return the bias (G, 1, 1, R) that hides the elements whose mask is 0."""
-    return (MASKED * (mask_GR - 1))[:, None, None, :]
+    return additive(mask_GR, mask_GR.dtype)[:, None, None, :]
 
 
 class RowAttention(nn.Module):

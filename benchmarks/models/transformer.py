@@ -13,7 +13,7 @@ from models.encoder import Attention, Layer, Size
 from models.example import Example
 
 LONGEST = 1024
-BIG, SMALL = Size(6, 1024, 16), Size(2, 64, 4)
+BIG, SMALL = Size(6, 1024, 16), Size(1, 64, 4)
 VOCABULARY, FEW = 32000, 512
 
 
@@ -72,7 +72,7 @@ class Transformer(nn.Module):
 
 
 def transformer(small: bool) -> Example:
-    """Return the big Transformer with a vocabulary of 32000, or two narrow layers on each side."""
+    """Return the big Transformer with a vocabulary of 32000, or a narrow layer on each side."""
     batch = Dim("batch", max=64)
     source, target = Dim("source", min=2, max=LONGEST), Dim("target", min=2, max=LONGEST)
     vocabulary = FEW if small else VOCABULARY
