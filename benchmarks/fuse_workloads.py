@@ -110,13 +110,13 @@ class Result:
         return (*named, saved, memory, ours, *ratios, f"{self.before.limit:.2f}")
 
 
-def measure(job: Job, threads: int, options: argparse.Namespace) -> Result:
+def measure(job: Job, threads: int, seconds: float, small: bool) -> Result:
     """Fuse, check, profile and time one model; exits when a result is wrong."""
     with tempfile.TemporaryDirectory() as name:
         fused = fuse_job(job, threads, Path(name))
         before, after = (profile(path, job, threads, Path(name)) for path in (job.path, fused.path))
-        others, errors = torch_sides(job, threads, options.quick)
-        races = compare(fused, job, others, 0.05 if options.quick else options.seconds)
+        others, errors = torch_sides(job, threads, small)
+        races = compare(fused, job, others, seconds)
     return Result(fused.facts, before, after, races, errors)
 
 
@@ -202,16 +202,17 @@ def main() -> None:
     """Measure all workloads, or those named."""
     options = _arguments()
     torch.set_grad_enabled(False)
+    seconds = 0.05 if options.quick else options.seconds
     results = []
     for name in options.only:
         with tempfile.TemporaryDirectory() as folder:
             job = torch_job(name, SIZES[name], options.quick, Path(folder))
             for threads in options.threads:
-                results.append(measure(job, threads, options))
+                results.append(measure(job, threads, seconds, options.quick))
                 print(*results[-1].cells(), file=sys.stderr, flush=True)
     cells = tuple(result.cells() for result in results)
     rows = tuple(result.as_json() for result in results)
-    settings = {"seconds": options.seconds, "profiled_runs": RUNS, "sizes": SIZES}
+    settings = {"seconds": seconds, "profiled_runs": RUNS, "sizes": SIZES}
     finish(Outcome("fuse_workloads", settings, COLUMNS, cells, rows, bars(results)), options)
 
 
