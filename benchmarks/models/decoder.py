@@ -1,4 +1,4 @@
-"""A causal decoder like GPT: pre-norm with RMSNorm, rotary positions, gated feed-forward, logits of the last token."""
+"""A causal decoder like Llama: RMSNorm, rotary positions, grouped queries, gated feed-forward, last token's logits."""
 
 from __future__ import annotations
 
@@ -20,9 +20,17 @@ class Size:
     layers: int
     hidden: int
     heads: int
+    keys: int
+    """Heads of keys and values, each shared by heads / keys queries (Ainslie et al. 2023)."""
+
+    @property
+    def width(self) -> int:
+        """The size of one head."""
+        return self.hidden // self.heads
 
 
-BASE, SMALL = Size(6, 512, 8), Size(2, 64, 4)
+BASE, SMALL = Size(6, 512, 8, 8), Size(2, 64, 4, 4)
+GROUPED, SMALL_GROUPED = Size(4, 1024, 16, 4), Size(2, 64, 4, 2)
 
 
 class RMSNorm(nn.Module):
@@ -44,22 +52,32 @@ def rotate(part_BHSD: Tensor, cosine_SD: Tensor, sine_SD: Tensor) -> Tensor:
 
 
 class Attention(nn.Module):
-    """Causal self-attention with rotary positions."""
+    """Causal self-attention with rotary positions and grouped queries."""
 
     def __init__(self, size: Size) -> None:
         super().__init__()
-        self.heads = size.heads
-        self.query, self.key, self.value, self.out = (nn.Linear(size.hidden, size.hidden, bias=False) for _ in range(4))
+        self.width, self.shared = size.width, size.heads // size.keys
+        narrow = size.keys * size.width
+        self.query, self.key, self.value, self.out = (
+            nn.Linear(size.hidden, outputs, bias=False) for outputs in (size.hidden, narrow, narrow, size.hidden)
+        )
 
     def forward(self, hidden_BSC: Tensor, cosine_SD: Tensor, sine_SD: Tensor) -> Tensor:
         """Return the mixed values (B, S, hidden)."""
         query, key, value = (self._split(part(hidden_BSC)) for part in (self.query, self.key, self.value))
         query, key = rotate(query, cosine_SD, sine_SD), rotate(key, cosine_SD, sine_SD)
+        key, value = self._repeat(key), self._repeat(value)
         mixed = nn.functional.scaled_dot_product_attention(query, key, value, is_causal=True)
         return self.out(mixed.transpose(1, 2).flatten(2))
 
     def _split(self, hidden_BSC: Tensor) -> Tensor:
-        return hidden_BSC.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+        return hidden_BSC.unflatten(-1, (-1, self.width)).transpose(1, 2)
+
+    def _repeat(self, part_BKSD: Tensor) -> Tensor:
+        """Give every query head its keys, as the Llama code does: (B, K, S, D) to (B, heads, S, D)."""
+        if self.shared == 1:
+            return part_BKSD
+        return part_BKSD[:, :, None].expand(-1, -1, self.shared, -1, -1).flatten(1, 2)
 
 
 class Layer(nn.Module):
@@ -92,8 +110,8 @@ class Decoder(nn.Module):
         self.layers = nn.ModuleList(Layer(size) for _ in range(size.layers))
         self.norm = RMSNorm(size.hidden)
         self.head = nn.Linear(size.hidden, VOCABULARY, bias=False)
-        width = size.hidden // size.heads
-        angles = torch.outer(torch.arange(LONGEST), 10000 ** (-torch.arange(0, width, 2) / width)).repeat(1, 2)
+        turns = 10000 ** (-torch.arange(0, size.width, 2) / size.width)
+        angles = torch.outer(torch.arange(LONGEST), turns).repeat(1, 2)
         self.register_buffer("cosine", angles.cos())
         self.register_buffer("sine", angles.sin())
 
@@ -108,6 +126,15 @@ class Decoder(nn.Module):
 
 def decoder(small: bool) -> Example:
     """Return a decoder of 6 layers and width 512, or a small one."""
+    return _example(SMALL if small else BASE)
+
+
+def llama(small: bool) -> Example:
+    """Return a decoder of 4 layers and width 1024, whose 16 queries share 4 keys and values, or a small one."""
+    return _example(SMALL_GROUPED if small else GROUPED)
+
+
+def _example(size: Size) -> Example:
     batch, sequence = Dim("batch", max=64), Dim("sequence", min=2, max=LONGEST)
     ids = torch.randint(VOCABULARY, (2, 24))
-    return Example(Decoder(SMALL if small else BASE), (ids,), {"ids": {0: batch, 1: sequence}})
+    return Example(Decoder(size), (ids,), {"ids": {0: batch, 1: sequence}})

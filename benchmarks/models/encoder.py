@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -10,6 +11,9 @@ from torch import Tensor, nn
 from torch.export import Dim
 
 from models.example import Example
+
+Weigh = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
+"""Mixes values (B, H, K, D) for queries (B, H, Q, D) by keys (B, H, K, D) and an additive mask of the scores."""
 
 VOCABULARY, LONGEST, TYPES = 4096, 512, 2
 
@@ -42,19 +46,26 @@ class Embeddings(nn.Module):
         return self.norm(self.token(ids_BS) + self.position(positions) + self.kind(types_BS))
 
 
-class Attention(nn.Module):
-    """Self-attention written plainly, with an additive mask."""
+def weigh(query: Tensor, key: Tensor, value: Tensor, mask_B1QK: Tensor) -> Tensor:
+    """Mix values by scaled dot products, written plainly."""
+    scores_BHQK = query @ key.transpose(-1, -2) / math.sqrt(query.shape[-1])
+    return torch.softmax(scores_BHQK + mask_B1QK, dim=-1) @ value
 
-    def __init__(self, size: Size) -> None:
+
+class Attention(nn.Module):
+    """Attention to the sequence itself or to a memory, with an additive mask."""
+
+    def __init__(self, size: Size, weigh: Weigh = weigh) -> None:
         super().__init__()
-        self.heads = size.heads
+        self.heads, self.weigh = size.heads, weigh
         self.query, self.key, self.value, self.out = (nn.Linear(size.hidden, size.hidden) for _ in range(4))
 
-    def forward(self, hidden_BSC: Tensor, mask_B11S: Tensor) -> Tensor:
+    def forward(self, hidden_BSC: Tensor, mask_B1SK: Tensor, memory_BKC: Tensor | None = None) -> Tensor:
         """Return the mixed values (B, S, hidden)."""
-        query, key, value = (self._split(part(hidden_BSC)) for part in (self.query, self.key, self.value))
-        scores_BHSS = query @ key.transpose(-1, -2) / math.sqrt(query.shape[-1])
-        mixed = torch.softmax(scores_BHSS + mask_B11S, dim=-1) @ value
+        source_BKC = hidden_BSC if memory_BKC is None else memory_BKC
+        query = self._split(self.query(hidden_BSC))
+        key, value = (self._split(part(source_BKC)) for part in (self.key, self.value))
+        mixed = self.weigh(query, key, value, mask_B1SK)
         return self.out(mixed.transpose(1, 2).flatten(2))
 
     def _split(self, hidden_BSC: Tensor) -> Tensor:
@@ -64,17 +75,26 @@ class Attention(nn.Module):
 class Layer(nn.Module):
     """Attention and feed-forward, each with a residual connection and a LayerNorm behind it."""
 
-    def __init__(self, size: Size) -> None:
+    def __init__(
+        self, size: Size, weigh: Weigh = weigh, activation: Callable[[Tensor], Tensor] = nn.functional.gelu
+    ) -> None:
         super().__init__()
-        self.attention = Attention(size)
+        self.attention, self.activation = Attention(size, weigh), activation
         self.wide = nn.Linear(size.hidden, 4 * size.hidden)
         self.narrow = nn.Linear(4 * size.hidden, size.hidden)
         self.norms = nn.ModuleList(nn.LayerNorm(size.hidden) for _ in range(2))
 
     def forward(self, hidden_BSC: Tensor, mask_B11S: Tensor) -> Tensor:
         """Return the next hidden states (B, S, hidden)."""
-        hidden_BSC = self.norms[0](hidden_BSC + self.attention(hidden_BSC, mask_B11S))
-        return self.norms[1](hidden_BSC + self.narrow(nn.functional.gelu(self.wide(hidden_BSC))))
+        return self.feed(self.attend(hidden_BSC, mask_B11S))
+
+    def attend(self, hidden_BSC: Tensor, mask_B1SK: Tensor) -> Tensor:
+        """Return the hidden states behind attention."""
+        return self.norms[0](hidden_BSC + self.attention(hidden_BSC, mask_B1SK))
+
+    def feed(self, hidden_BSC: Tensor) -> Tensor:
+        """Return the hidden states behind the feed-forward."""
+        return self.norms[1](hidden_BSC + self.narrow(self.activation(self.wide(hidden_BSC))))
 
 
 class Encoder(nn.Module):

@@ -51,6 +51,19 @@ def test_models(tmp_path: Path) -> None:
     assert 0 < row["dispatches_after"] <= row["dispatches_before"]
 
 
+@pytest.mark.skipif(not any(map(shutil.which, ("g++", "c++", "clang++"))), reason="torch.compile needs a C++ compiler")
+def test_workloads(tmp_path: Path) -> None:
+    document = run("fuse_workloads", tmp_path, "--only", "bert", "--threads", "1")
+    (row,) = document["rows"]  # type: ignore[misc]
+    assert (row["model"], row["threads"]) == ("bert", 1)
+    assert row["errors"].keys() < row["times"].keys() == {"onnxruntime", "torch", "torch.compile"}
+    assert max(row["error"], *row["errors"].values()) < 1e-5
+    assert row["memory_us"]["before"]["min"] > 0
+    assert row["limit"] > 1
+    claims = [bar["claim"] for bar in document["bars"]]  # type: ignore[attr-defined]
+    assert claims[-1] == "non-compute operators left: bert, 1 threads"
+
+
 def test_compile(tmp_path: Path) -> None:
     cold, warm, large = run("fuse_compile", tmp_path)["rows"]  # type: ignore[misc]
     assert warm["seconds"] < cold["seconds"]

@@ -7,24 +7,22 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.models.conftest import check_results, fused
+from tests.models.conftest import check_results, error, fused, stock
 
 from sartor.share.artifact import read_model
 from sartor.share.inputs import random_inputs
 
 NAMES = ("encoder", "resnet", "mobilenet", "lstm", "decoder")
-SIZES = {"batch": 3, "sequence": 17}
+WORKLOADS = ("bert", "transformer", "dien", "conformer", "crnn", "evoformer", "llama", "unet", "convnext")
+SIZES = {"batch": 3, "sequence": 17, "source": 11, "target": 9, "sequences": 5, "residues": 13, "time": 67}
 
 
-def exact(name: str, feed: dict[str, np.ndarray]) -> np.ndarray:
+def exact(name: str, feed: dict[str, np.ndarray]) -> list[np.ndarray]:
     """Run the torch module in float64."""
-    import torch
+    from _models import reference
     from models import make
 
-    tensors = [torch.from_numpy(array) for array in feed.values()]
-    module = make(name, small=True).module.double()
-    output: np.ndarray = module(*(x.double() if x.is_floating_point() else x for x in tensors)).numpy()
-    return output
+    return reference(make(name, small=True).module, feed)
 
 
 def feeds(source: Path) -> list[dict[str, np.ndarray]]:
@@ -42,7 +40,26 @@ def test_a_fresh_export_fuses(name: str, measure: bool, exported: Callable[[str]
     plan = fused(source, target, measure, {})
     assert measure or (plan.kept and len(plan.kept) == len(plan.verdicts))
     for feed in feeds(source):
-        check_results(source, target, feed, [exact(name, feed)])
+        check_results(source, target, feed, exact(name, feed))
+
+
+@pytest.mark.parametrize("name", WORKLOADS)
+def test_a_workload_fuses(name: str, exported: Callable[[str], Path], tmp_path: Path) -> None:
+    source, target = exported(name), tmp_path / "fused.onnx"
+    plan = fused(source, target, False, {})
+    assert plan.kept
+    assert len(plan.kept) == len(plan.verdicts)
+    for feed in feeds(source):
+        expected = exact(name, feed)
+        for output, wide in zip(stock(source).run(None, feed), expected, strict=True):
+            assert error(output, wide) < 1e-4
+        check_results(source, target, feed, expected)
+
+
+def test_every_workload_is_tested() -> None:
+    import models
+
+    assert set(models.WORKLOADS) == {*WORKLOADS, "mobilenet"}
 
 
 @pytest.mark.parametrize("name", ["encoder", "decoder"])
