@@ -19,13 +19,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import onnxruntime
 import torch
 from _common import Bar, Outcome, error, finish, parser, require_close
 from models import MODELS, export, make
-from models.double import run_double
 
 from sartor.share.artifact import read_model
+from sartor.share.double import run_double
 from sartor.share.inputs import Arrays, random_inputs
 from sartor.share.runtime import load, stock_options
 from sartor.share.timing import Race, race
@@ -130,7 +131,7 @@ def magika_job(data: Path) -> Job:
     path = data / "classify" / "magika_v3_3.onnx"
     content = np.random.default_rng(3).integers(0, 256, (1, 2048), dtype=np.int32)
     feed = {"bytes": content}
-    return Job(MAGIKA, path, SHAPES[MAGIKA], feed, run_double(str(path), feed))
+    return Job(MAGIKA, path, SHAPES[MAGIKA], feed, run_double(onnx.load(path), feed))
 
 
 def _session(path: Path, options: onnxruntime.SessionOptions) -> onnxruntime.InferenceSession:

@@ -34,6 +34,13 @@ def fuse(
     measure: Annotated[
         bool, typer.Option("--measure/--no-measure", help="Keep a group only if it is faster than onnxruntime.")
     ] = True,
+    verify: Annotated[
+        bool, typer.Option("--verify/--no-verify", help="Leave out a group whose kernel gives other results.")
+    ] = True,
+    require_single_kernel: Annotated[
+        list[str] | None,
+        typer.Option("--require-single-kernel", metavar="GLOB", help="Exit with 1 unless these nodes are one kernel."),
+    ] = None,
     shape: Shapes = None,
     report: Report = None,
     seed: Seed = 0,
@@ -64,6 +71,7 @@ def fuse(
     from sartor.tools.fuse.fuse import fuse as run
     from sartor.tools.fuse.group import Selection
     from sartor.tools.fuse.report import as_data, as_text, headline
+    from sartor.tools.fuse.require import require_met
 
     target = None if dry_run else output
     if [target, "-" if dry_run or as_json else None, report].count("-") > 1:
@@ -72,7 +80,15 @@ def fuse(
         if path is not None:
             check_target(path)
     selection = Selection(tuple(only or ()), tuple(skip or ()))
-    options = Options(selection, measure, threads or default_threads(), seed, parse_shapes(shape))
+    options = Options(
+        selection,
+        measure,
+        verify,
+        tuple(require_single_kernel or ()),
+        threads=threads or default_threads(),
+        seed=seed,
+        shapes=parse_shapes(shape),
+    )
     plan = run(model, target, options, None if no_history else sys.argv[1:])
     if report is not None:
         write_bytes((dumps(as_data(plan), indent=2) + "\n").encode(), report)
@@ -83,3 +99,4 @@ def fuse(
     else:
         note(headline(plan))
         detail(as_text(plan))
+    require_met(plan, model)

@@ -1,4 +1,4 @@
-"""The story of `sartor fuse`: read, infer shapes, group, measure, judge, emit, write."""
+"""The story of `sartor fuse`: read, infer shapes, group, measure, judge, verify, emit, write."""
 
 from __future__ import annotations
 
@@ -20,14 +20,22 @@ from sartor.tools.fuse.judge import drop, judge, keep_all
 from sartor.tools.fuse.measure import Setting, axis_sizes
 from sartor.tools.fuse.plan import DOMAIN, Group, Plan, Verdict
 from sartor.tools.fuse.probe import probed_axes
+from sartor.tools.fuse.require import demand
+from sartor.tools.fuse.verify import BUDGET, verify
 
 
 @dataclass(frozen=True)
 class Options:
-    """What the user asked for; `shapes` gives sizes by input or axis name."""
+    """What the user asked for; `shapes` gives sizes by input or axis name.
+
+    `require` are globs of nodes that have to lie in one kernel, `library` is where compiled kernels go.
+    """
 
     selection: Selection = field(default_factory=Selection)
     measure: bool = True
+    verify: bool = True
+    require: tuple[str, ...] = ()
+    library: str | None = None
     threads: int = 1
     seed: int = 0
     shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
@@ -44,8 +52,8 @@ def fuse(source: str, target: str | None, options: Options, argv: Sequence[str] 
     infer_shapes(model.ir)
     for glob in options.selection.idle(model.ir):
         console.warn(f"{model.source}: no node has a name or an operator type like {glob!r}")
-    plan = make_plan(model, options)
-    if target is not None:
+    plan = demand(make_plan(model, options), model.ir, options.require)
+    if target is not None and not plan.unmet:
         emit(model.ir, plan.kept)
         restore_types(model.ir, declared, keep=_call_operands(model.ir))
         if argv is not None:
@@ -66,6 +74,8 @@ def make_plan(model: Model, options: Options) -> Plan:
             verdicts = judge(groups, setting, step)
     if options.measure and runs:
         verdicts = _in_context(model, verdicts, setting)
+    if options.verify:
+        verdicts = _verified(model, verdicts, setting)
     after = before if before.refusal is not None else _fused_view(model, verdicts)
     return Plan(verdicts, refused, before.dispatches, after.dispatches)
 
@@ -111,6 +121,19 @@ def _in_context(model: Model, verdicts: tuple[Verdict, ...], setting: Setting) -
         return verdicts
 
 
+def _verified(model: Model, verdicts: tuple[Verdict, ...], setting: Setting) -> tuple[Verdict, ...]:
+    """Compare the kernels with their bodies, and say what is wrong with them and what was left for another time."""
+    with console.progress("verifying kernels", len(verdicts)) as step:
+        checked = verify(verdicts, setting, step)
+    failed = {v.group.call.function.name: v.verified.reason for v in checked if not v.verified.ok}
+    for name, reason in failed.items():
+        console.warn(f"{model.source}: the kernel of {name} gives other results: {reason}. It is left out")
+    late = {v.group.call.function.name for v in checked if v.verified.reason == BUDGET}
+    if late:
+        console.warn(f"{model.source}: {len(late)} kernels were not verified ({BUDGET}). Run it again to go on")
+    return checked
+
+
 def _fused_copy(model: ir.Model, groups: Sequence[Group]) -> ir.Model:
     """Emit groups into a copy of their model."""
     copy = model.clone()
@@ -129,6 +152,7 @@ def _record(model: Model, options: Options, argv: Sequence[str]) -> None:
         "only": options.selection.only,
         "skip": options.selection.skip,
         "measure": options.measure,
+        "verify": options.verify,
         "threads": options.threads if options.measure else None,
         "shapes": {name: list(sizes) for name, sizes in options.shapes.items()},
     }

@@ -1,0 +1,85 @@
+"""The float64 twin of an ONNX model, in onnx's reference implementation: what results would be without rounding."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import numpy_helper
+from onnx.reference import ReferenceEvaluator
+from onnx.reference.op_run import OpRun
+
+NARROW = frozenset({onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16})
+"""Element types that become float64."""
+
+_DOUBLE = onnx.TensorProto.DOUBLE
+_TYPE_ATTRIBUTES = frozenset({"to", "dtype", "output_dtype"})
+
+
+class GlobalMaxPool(OpRun):
+    """Global pooling that keeps its axes, as the standard says; onnx's own drops one of a sequence's."""
+
+    op_domain = ""
+
+    def _run(self, x: NDArray[Any]) -> tuple[NDArray[Any]]:
+        return (x.max(axis=tuple(range(2, x.ndim)), keepdims=True),)
+
+
+def run_double(model: onnx.ModelProto, feed: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:
+    """Run a model whose every float32 and float16 is a float64; raises what the reference implementation does."""
+    wide = {name: array.astype(np.float64) if array.dtype.name in ("float16", "float32") else array
+            for name, array in feed.items()}  # fmt: skip
+    # Infinities and NaN are results like any other.
+    with np.errstate(all="ignore"):
+        outputs: list[NDArray[Any]] = ReferenceEvaluator(widened(model), new_ops=[GlobalMaxPool]).run(None, wide)
+    return outputs
+
+
+def widened(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Return a copy of a model, its functions included, in which float64 takes the place of narrower types."""
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    _widen_graph(copy.graph)
+    for function in copy.functions:
+        del function.value_info[:]
+        _widen_nodes(function.node)
+    return copy
+
+
+def _widen_graph(graph: onnx.GraphProto) -> None:
+    del graph.value_info[:]
+    for tensor in graph.initializer:
+        _widen_tensor(tensor)
+    for value in (*graph.input, *graph.output):
+        if value.type.tensor_type.elem_type in NARROW:
+            value.type.tensor_type.elem_type = _DOUBLE
+    _widen_nodes(graph.node)
+
+
+def _widen_nodes(nodes: Iterable[onnx.NodeProto]) -> None:
+    for node in nodes:
+        if node.op_type == "ConstantOfShape" and not node.attribute:
+            node.attribute.append(onnx.helper.make_attribute("value", numpy_helper.from_array(np.zeros(1))))
+        for attribute in node.attribute:
+            _widen_attribute(attribute, node.op_type)
+
+
+def _widen_attribute(attribute: onnx.AttributeProto, operator: str) -> None:
+    if attribute.HasField("t"):
+        _widen_tensor(attribute.t)
+    if attribute.HasField("g"):
+        _widen_graph(attribute.g)
+    if attribute.name in _TYPE_ATTRIBUTES and attribute.i in NARROW:
+        attribute.i = _DOUBLE
+    if operator == "Constant" and attribute.name in ("value_float", "value_floats"):
+        numbers = attribute.f if attribute.name == "value_float" else list(attribute.floats)
+        tensor = numpy_helper.from_array(np.asarray(numbers, np.float64))
+        attribute.CopyFrom(onnx.helper.make_attribute("value", tensor))
+
+
+def _widen_tensor(tensor: onnx.TensorProto) -> None:
+    if tensor.data_type in NARROW:
+        tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor).astype(np.float64), tensor.name))

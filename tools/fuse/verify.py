@@ -1,0 +1,244 @@
+"""Verification: before a group is fused its kernel is compared with its body in float64, on seeded random inputs.
+
+Each distinct call runs at the sizes of the measurements, shrunk by halving named axes, at odd sizes and at size 1, and
+at each of them once on normal and once on positive numbers. The float64 results are those of onnx's reference
+implementation; where that lacks an operator, onnxruntime's own results in the original precision take their place.
+What counts as right is in accuracy.py. Results go to the cache, like measurements.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from itertools import cycle
+from math import prod
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import onnx_ir as ir
+
+from sartor.share.cache import get, put
+from sartor.share.errors import InputRefusedError, UsageError
+from sartor.share.execute import run_session
+from sartor.share.inputs import Arrays, random_inputs
+from sartor.share.runtime import kernels_of, load
+from sartor.tools.fuse.accuracy import JUMPS, Accuracy, accuracy, worst
+from sartor.tools.fuse.axes import NotEmittableError, parse_size
+from sartor.tools.fuse.compile import object_name
+from sartor.tools.fuse.kernel import kernel_source
+from sartor.tools.fuse.measure import Setting, concrete_shapes, group_model
+from sartor.tools.fuse.plan import Group, Verdict, Verification
+
+if TYPE_CHECKING:
+    import onnxruntime
+
+SECONDS = 6.0
+"""Time after which no further kernel is compared; the next run goes on where this one stopped."""
+
+ELEMENTS = 1 << 16
+"""Elements of all inputs down to which named axes are shrunk."""
+
+LARGEST = 1 << 25
+"""Elements above which a group is left alone: its float64 inputs would take more than 256 MiB."""
+
+ODD = (7, 5, 3, 9, 11)
+"""Sizes that fill no vector register; axes of different names get different ones in turn."""
+
+BUDGET = f"not within {SECONDS:g} seconds"
+
+Step = Callable[[int], None]
+Sizes = dict[str, tuple[int, ...]]
+
+
+@dataclass(frozen=True)
+class Sides:
+    """One call in two sessions, as a kernel and as onnxruntime runs its body, and the body for the reference."""
+
+    model: ir.Model
+    ours: onnxruntime.InferenceSession
+    stock: onnxruntime.InferenceSession
+    jumps: bool
+
+
+@dataclass(frozen=True)
+class Run:
+    """One comparison: the output that fails or comes closest to it, and whether float64 was the reference."""
+
+    accuracy: Accuracy
+    output: int
+    double: bool
+    numbers: bool
+
+
+def verify(verdicts: Sequence[Verdict], setting: Setting, step: Step) -> tuple[Verdict, ...]:
+    """Compare the kernel of every distinct call that is kept, and leave out those that give other results."""
+    started = monotonic()
+    known: dict[tuple[object, ...], Verification] = {}
+    out = []
+    for verdict in verdicts:
+        key = (verdict.group.call.function.name, verdict.group.call.inputs)
+        if verdict.kept and key not in known:
+            late = monotonic() - started > SECONDS
+            known[key] = verification(verdict.group, setting, late)
+        out.append(_judged(verdict, known[key]) if verdict.kept else verdict)
+        step(1)
+    return tuple(out)
+
+
+def _judged(verdict: Verdict, found: Verification) -> Verdict:
+    if found.ok:
+        return replace(verdict, verified=found)
+    return replace(verdict, verified=found, kept=False, reason=f"its kernel gives other results: {found.reason}")
+
+
+def verification(group: Group, setting: Setting, late: bool) -> Verification:
+    """Compare one kernel, or look it up; one that is `late` is only looked up."""
+    shapes = trial_shapes(group, setting.axes)
+    if not shapes:
+        return Verification(reason="its sizes are not known before run time, or too large")
+    name = _entry(group, shapes, setting)
+    found = get(name)
+    if found is not None:
+        return Verification(**json.loads(found))
+    if late:
+        return Verification(reason=BUDGET)
+    try:
+        made = _compared(group, shapes, setting)
+    except (InputRefusedError, UsageError) as error:
+        return Verification(reason=error.reason)
+    put(name, json.dumps(asdict(made)).encode())
+    return made
+
+
+def trial_shapes(group: Group, axes: Mapping[str, int]) -> list[Sizes]:
+    """List the distinct shapes of the inputs at which a kernel is compared."""
+    names = sorted(_names(group))
+    odd, ones = dict(zip(names, cycle(ODD), strict=False)), dict.fromkeys(names, 1)
+    shapes = [concrete_shapes(group, sizes) for sizes in (_shrunk(group, axes, names), odd, ones)]
+    fitting = [each for each in shapes if each is not None and _elements(each) <= LARGEST]
+    return [each for i, each in enumerate(fitting) if each not in fitting[:i]]
+
+
+def _names(group: Group) -> Iterator[str]:
+    """Yield the names of axes in the types of a group's inputs."""
+    for kind in group.call.inputs:
+        for dim in kind.shape if kind is not None else ():
+            try:
+                yield from parse_size(dim).names
+            except NotEmittableError:
+                continue
+
+
+def _shrunk(group: Group, axes: Mapping[str, int], names: Sequence[str]) -> dict[str, int]:
+    """Halve the longest named axis until the inputs fit the budget."""
+    sizes = {name: axes[name] for name in names if name in axes}
+    while any(size > 1 for size in sizes.values()):
+        shapes = concrete_shapes(group, sizes)
+        if shapes is None or _elements(shapes) <= ELEMENTS:
+            break
+        longest = max(sizes, key=sizes.__getitem__)
+        sizes[longest] = (sizes[longest] + 1) // 2
+    return sizes
+
+
+def _elements(shapes: Sizes) -> int:
+    return sum(prod(shape) for shape in shapes.values())
+
+
+def _entry(group: Group, shapes: Sequence[Sizes], setting: Setting) -> str:
+    import onnx
+    import onnxruntime
+
+    _, source = kernel_source(group.call)
+    body = group.call.function.name
+    facts = [object_name(source), body, shapes, setting.threads, setting.seed, _weights(group)]
+    versions = [onnxruntime.__version__, onnx.__version__, 1]
+    return f"v_{hashlib.sha256(json.dumps([facts, versions]).encode()).hexdigest()[:32]}.json"
+
+
+def _weights(group: Group) -> list[str]:
+    """Digest the weights among the inputs, because results depend on them."""
+    tensors = [value.const_value for value in group.inputs if value is not None and not value.is_graph_input()]
+    return [hashlib.sha256(tensor.tobytes()).hexdigest() for tensor in tensors if tensor is not None]
+
+
+def _compared(group: Group, shapes: Sequence[Sizes], setting: Setting) -> Verification:
+    """Run all comparisons of one kernel; raises InputRefusedError or UsageError where none is possible."""
+    sides = _sides(group, setting)
+    runs = [run for number, shape in enumerate(shapes) for run in _runs(sides, shape, (setting.seed, number))]
+    if not runs:
+        raise UsageError("onnxruntime does not run its body on random inputs")
+    if not any(run.numbers for run in runs):
+        raise UsageError("no number comes out of it on random inputs")
+    found = worst([run.accuracy for run in runs])
+    (last,) = [run for run in runs if run.accuracy is found][:1]
+    return Verification(
+        checked=True,
+        ok=found.ok,
+        max_error=float(found.error) if np.isfinite(found.error) else None,
+        bound=found.bound,
+        reference="float64" if all(run.double for run in runs) else "onnxruntime",
+        runs=len(runs),
+        reason="" if found.ok else _complaint(found, last.output),
+    )
+
+
+def _complaint(found: Accuracy, output: int) -> str:
+    return (
+        f"{found.wrong} of {found.size} elements of output {output} err by up to {found.error:.2g}, "
+        f"where {found.bound:.2g} is allowed"
+    )
+
+
+def _sides(group: Group, setting: Setting) -> Sides:
+    model = group_model(group)
+    ours = load(model, threads=setting.threads)
+    if not kernels_of(ours):
+        raise InputRefusedError("no session takes its kernel")
+    stock = load(model, threads=setting.threads, skip=frozenset([group.call.function.name]))
+    return Sides(model, ours, stock, any(node.op_type in JUMPS for node in group.call.function))
+
+
+def _runs(sides: Sides, shapes: Sizes, seed: tuple[int, int]) -> Iterator[Run]:
+    """Compare at one choice of sizes, on normal and on positive numbers; sizes that the body refuses are no trial."""
+    given = {value.name: shapes[value.name] for value in sides.model.graph.inputs if value.name is not None}
+    for draw, positive in enumerate((False, True)):
+        feed = random_inputs(sides.model, given, [*seed, draw])
+        if positive:
+            feed = {name: np.abs(array) if array.dtype.kind == "f" else array for name, array in feed.items()}
+        try:
+            expected = run_session(sides.stock, feed, "the group")
+        except UsageError:
+            return
+        yield _run(sides, feed, expected)
+
+
+def _run(sides: Sides, feed: Arrays, expected: Sequence[Any]) -> Run:
+    ours = run_session(sides.ours, feed, "the group")
+    exact = _exact(sides.model, feed, expected)
+    found = [accuracy(*outputs, sides.jumps) for outputs in zip(ours, expected, exact, strict=True)]
+    chosen = worst(found)
+    numbers = all(array.size == 0 or bool(np.isfinite(array).any()) for array in expected)
+    return Run(chosen, found.index(chosen), all(array is not None for array in exact), numbers)
+
+
+def _exact(model: ir.Model, feed: Arrays, expected: Sequence[Any]) -> Sequence[Any]:
+    """Evaluate the body in float64; None for each output where the reference implementation does not."""
+    from sartor.share.double import run_double
+
+    try:
+        outputs = run_double(ir.serde.serialize_model(model), feed)
+    # Whatever it lacks or trips over, an operator or a type, raises something else.
+    except Exception:
+        return [None] * len(expected)
+    known = zip(outputs, expected, strict=True)
+    return [a if _fits(a, b) else None for a, b in known]
+
+
+def _fits(exact: Any, stock: Any) -> bool:
+    """Tell whether a result has the form that the standard asks for, and was computed in float64 where it matters."""
+    wanted = "float64" if stock.dtype.kind == "f" else stock.dtype.name
+    return bool(exact.shape == stock.shape and exact.dtype.name == wanted)
