@@ -34,8 +34,8 @@ def run_double(model: onnx.ModelProto, feed: Mapping[str, NDArray[Any]]) -> list
             for name, array in feed.items()}  # fmt: skip
     # Infinities and NaN are results like any other.
     with np.errstate(all="ignore"):
-        outputs: list[NDArray[Any]] = ReferenceEvaluator(widened(model), new_ops=[GlobalMaxPool]).run(None, wide)
-    return outputs
+        outputs = ReferenceEvaluator(widened(model), new_ops=[GlobalMaxPool]).run(None, wide)
+    return list(outputs)
 
 
 def widened(model: onnx.ModelProto) -> onnx.ModelProto:

@@ -17,6 +17,7 @@ from sartor.tools.fuse.emit import emit
 from sartor.tools.fuse.group import Selection, costed, find_groups, mirrored
 from sartor.tools.fuse.inline import inline_functions
 from sartor.tools.fuse.judge import drop, judge, keep_all
+from sartor.tools.fuse.library import emit_library
 from sartor.tools.fuse.measure import Setting, axis_sizes
 from sartor.tools.fuse.plan import DOMAIN, Group, Plan, Verdict
 from sartor.tools.fuse.probe import probed_axes
@@ -56,6 +57,8 @@ def fuse(source: str, target: str | None, options: Options, argv: Sequence[str] 
     if target is not None and not plan.unmet:
         emit(model.ir, plan.kept)
         restore_types(model.ir, declared, keep=_call_operands(model.ir))
+        if options.library is not None:
+            emit_library(model, options.library)
         if argv is not None:
             _record(model, options, argv)
         write_model(model.ir, target)
@@ -153,6 +156,7 @@ def _record(model: Model, options: Options, argv: Sequence[str]) -> None:
         "skip": options.selection.skip,
         "measure": options.measure,
         "verify": options.verify,
+        "require": options.require,
         "threads": options.threads if options.measure else None,
         "shapes": {name: list(sizes) for name, sizes in options.shapes.items()},
     }

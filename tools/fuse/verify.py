@@ -53,6 +53,10 @@ Step = Callable[[int], None]
 Sizes = dict[str, tuple[int, ...]]
 
 
+class KernelFailedError(Exception):
+    """A kernel does not run where its body does."""
+
+
 @dataclass(frozen=True)
 class Sides:
     """One call in two sessions, as a kernel and as onnxruntime runs its body, and the body for the reference."""
@@ -107,6 +111,8 @@ def verification(group: Group, setting: Setting, late: bool) -> Verification:
         return Verification(reason=BUDGET)
     try:
         made = _compared(group, shapes, setting)
+    except KernelFailedError as error:
+        made = Verification(checked=True, ok=False, reason=str(error))
     except (InputRefusedError, UsageError) as error:
         return Verification(reason=error.reason)
     put(name, json.dumps(asdict(made)).encode())
@@ -166,7 +172,10 @@ def _weights(group: Group) -> list[str]:
 
 
 def _compared(group: Group, shapes: Sequence[Sizes], setting: Setting) -> Verification:
-    """Run all comparisons of one kernel; raises InputRefusedError or UsageError where none is possible."""
+    """Run all comparisons of one kernel.
+
+    Raises KernelFailedError, and InputRefusedError or UsageError where there is nothing to compare with.
+    """
     sides = _sides(group, setting)
     runs = [run for number, shape in enumerate(shapes) for run in _runs(sides, shape, (setting.seed, number))]
     if not runs:
@@ -217,7 +226,11 @@ def _runs(sides: Sides, shapes: Sizes, seed: tuple[int, int]) -> Iterator[Run]:
 
 
 def _run(sides: Sides, feed: Arrays, expected: Sequence[Any]) -> Run:
-    ours = run_session(sides.ours, feed, "the group")
+    try:
+        ours = run_session(sides.ours, feed, "the group")
+    except UsageError as error:
+        shapes = ", ".join(f"{name} {list(array.shape)}" for name, array in feed.items())
+        raise KernelFailedError(f"none at all for {shapes}") from error
     exact = _exact(sides.model, feed, expected)
     found = [accuracy(*outputs, sides.jumps) for outputs in zip(ours, expected, exact, strict=True)]
     chosen = worst(found)
