@@ -90,11 +90,14 @@ def _sources(call: ir.Node) -> list[str]:
 def _rename(nodes: Iterable[ir.Node], calls: Sequence[Sequence[str]]) -> None:
     """Name the inlined nodes, which carry the metadata of their call, and let go of that metadata."""
     members: dict[str, list[ir.Node]] = {}
+    taken = {""}
     for node in nodes:
         number = node.metadata_props.pop(_CALL, None)
         if number is not None:
             node.metadata_props.pop(SOURCE_NODES, None)
             members.setdefault(number, []).append(node)
+        else:
+            taken.add(node.name or "")
     for number, inlined in members.items():
         # Constants were written into the body; they stand for no node.
         bodies = [node for node in inlined if node.op_type != "Constant"]
@@ -103,5 +106,6 @@ def _rename(nodes: Iterable[ir.Node], calls: Sequence[Sequence[str]]) -> None:
         for node in inlined:
             node.name = ""
         for node, name in zip(bodies, known, strict=True):
-            # A node without a name is known by its operator.
-            node.name = "" if name == node.op_type else name
+            # A node without a name is known by its operator; onnxruntime refuses equal names.
+            node.name = "" if name == node.op_type or name in taken else name
+            taken.add(node.name)

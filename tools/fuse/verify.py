@@ -12,8 +12,10 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cache
 from itertools import cycle
 from math import prod
+from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
@@ -121,7 +123,7 @@ def verification(group: Group, setting: Setting, late: bool) -> Verification:
 
 def trial_shapes(group: Group, axes: Mapping[str, int]) -> list[Sizes]:
     """List the distinct shapes of the inputs at which a kernel is compared."""
-    names = sorted(_names(group))
+    names = sorted(set(_names(group)))
     odd, ones = dict(zip(names, cycle(ODD), strict=False)), dict.fromkeys(names, 1)
     shapes = [concrete_shapes(group, sizes) for sizes in (_shrunk(group, axes, names), odd, ones)]
     fitting = [each for each in shapes if each is not None and _elements(each) <= LARGEST]
@@ -155,14 +157,25 @@ def _elements(shapes: Sizes) -> int:
 
 
 def _entry(group: Group, shapes: Sequence[Sizes], setting: Setting) -> str:
+    _, source = kernel_source(group.call)
+    facts = [
+        *(object_name(source), group.call.function.name, shapes, _weights(group)),
+        *(setting.threads, setting.seed, _judges()),
+    ]
+    return f"v_{hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:32]}.json"
+
+
+@cache
+def _judges() -> list[str]:
+    """Name everything but the kernel that a comparison depends on."""
     import onnx
     import onnxruntime
 
-    _, source = kernel_source(group.call)
-    body = group.call.function.name
-    facts = [object_name(source), body, shapes, setting.threads, setting.seed, _weights(group)]
-    versions = [onnxruntime.__version__, onnx.__version__, 1]
-    return f"v_{hashlib.sha256(json.dumps([facts, versions]).encode()).hexdigest()[:32]}.json"
+    from sartor.share import double
+
+    sources = [Path(__file__), Path(accuracy.__code__.co_filename), Path(double.__file__)]
+    digests = [hashlib.sha256(path.read_bytes()).hexdigest() for path in sources]
+    return [onnxruntime.__version__, onnx.__version__, *digests]
 
 
 def _weights(group: Group) -> list[str]:
