@@ -31,14 +31,25 @@ class GlobalMaxPool(OpRun):
 
 def run_double(model: onnx.ModelProto, feed: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:
     """Run a model whose every float32 and float16 is a float64; raises what the reference implementation does."""
-    wide = {name: array.astype(np.float64) if array.dtype.name in ("float16", "float32") else array
-            for name, array in feed.items()}  # fmt: skip
+    return run_twin(twin_of(model), feed)
+
+
+def twin_of(model: onnx.ModelProto) -> ReferenceEvaluator:
+    """Prepare the float64 twin of a model; raises what the reference implementation does."""
     # Operators that the standard defines by others, such as Gelu, are evaluated only where types are known.
     typed = onnx.shape_inference.infer_shapes(onnx.inliner.inline_local_functions(widened(model)))
+    return ReferenceEvaluator(typed, new_ops=[GlobalMaxPool])
+
+
+def run_twin(twin: ReferenceEvaluator, feed: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:
+    """Run a twin on inputs of the original types."""
+    wide = {
+        name: array.astype(np.float64) if array.dtype.name in ("float16", "float32") else array
+        for name, array in feed.items()
+    }
     # Infinities and NaN are results like any other.
     with np.errstate(all="ignore"):
-        outputs = ReferenceEvaluator(typed, new_ops=[GlobalMaxPool]).run(None, wide)
-    return list(outputs)
+        return list(twin.run(None, wide))
 
 
 def widened(model: onnx.ModelProto) -> onnx.ModelProto:

@@ -46,7 +46,7 @@ def run_shell(script: str, folder: Path) -> None:
 
 
 def blocks_of(document: Path, language: str) -> list[str]:
-    """Return the code blocks of a Markdown file that are marked with a language, those of libraries given a compiler."""
+    """Return the code blocks of a Markdown file in a language; those of a library take a C compiler."""
     blocks = re.findall(rf"^```{language}\n(.*?)^```", document.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
     compiler = any(map(shutil.which, ("cc", "gcc", "clang")))
     return [block for block in blocks if compiler or "fused.so" not in block]

@@ -109,15 +109,26 @@ def test_what_the_time_does_not_allow_is_said(
     monkeypatch.setenv("SARTOR_CACHE_DIR", str(tmp_path / "cold"))
     monkeypatch.setattr(stage, "SECONDS", -1.0)
     assert fuse(model, "-o", tmp_path / "fused.onnx", "--no-measure", "--report", tmp_path / "plan.json") == 0
-    warning = (
-        f"sartor fuse: warning: {model}: 2 kernels were not verified (not within 6 seconds). Run it again to go on"
-    )
+    warning = f"sartor fuse: warning: {model}: kernels left unverified: 2 (not within 6 seconds). Run it again to go on"
     assert capfd.readouterr().err.splitlines()[0] == warning
     document = json.loads((tmp_path / "plan.json").read_text())
     assert document["verification"]["checked"] == 0
     assert set(document["verification"]["skipped"].values()) == {"not within 6 seconds"}
     assert {group["kept"] for group in document["groups"]} == {True}
     assert {group["verified"]["reason"] for group in document["groups"]} == {"not within 6 seconds"}
+
+
+def test_a_comparison_that_takes_long_is_cut_short(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("SARTOR_CACHE_DIR", str(tmp_path / "cold"))
+    times = iter(range(1000))
+    monkeypatch.setattr(stage, "monotonic", lambda: next(times))
+    monkeypatch.setattr(stage, "SECONDS", 1.5)
+    document = plan_of(capfd, model, "--no-measure")
+    assert [group["verified"]["runs"] for group in document["groups"]] == [2, 2, 0]
+    assert document["verification"]["checked"] == 1
+    assert list(document["verification"]["skipped"]) == [document["groups"][2]["function"]]
 
 
 def test_no_verify(model: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
@@ -135,7 +146,7 @@ def test_without_a_reference_onnxruntime_is_one(
     model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("SARTOR_CACHE_DIR", str(tmp_path / "cold"))
-    monkeypatch.setattr("sartor.share.double.run_double", None)
+    monkeypatch.setattr("sartor.share.double.run_twin", None)
     document = plan_of(capfd, model, "--no-measure", "--only", "Softmax")
     (group,) = document["groups"]
     assert (group["verified"]["reference"], group["verified"]["checked"]) == ("onnxruntime", True)

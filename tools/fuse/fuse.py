@@ -129,11 +129,11 @@ def _verified(model: Model, verdicts: tuple[Verdict, ...], setting: Setting) -> 
     with console.progress("verifying kernels", len(verdicts)) as step:
         checked = verify(verdicts, setting, step)
     failed = {v.group.call.function.name: v.verified.reason for v in checked if not v.verified.ok}
+    late = {v.group.call.function.name for v in checked if v.verified.reason == BUDGET}
     for name, reason in failed.items():
         console.warn(f"{model.source}: the kernel of {name} gives other results: {reason}. It is left out")
-    late = {v.group.call.function.name for v in checked if v.verified.reason == BUDGET}
     if late:
-        console.warn(f"{model.source}: {len(late)} kernels were not verified ({BUDGET}). Run it again to go on")
+        console.warn(f"{model.source}: kernels left unverified: {len(late)} ({BUDGET}). Run it again to go on")
     return checked
 
 

@@ -36,9 +36,10 @@ from sartor.tools.fuse.plan import Group, Verdict, Verification
 
 if TYPE_CHECKING:
     import onnxruntime
+    from onnx.reference import ReferenceEvaluator
 
 SECONDS = 6.0
-"""Time after which no further kernel is compared; the next run goes on where this one stopped."""
+"""Time after which no further comparison starts; the next run goes on where this one stopped."""
 
 ELEMENTS = 1 << 16
 """Elements of all inputs down to which named axes are shrunk."""
@@ -61,11 +62,12 @@ class KernelFailedError(Exception):
 
 @dataclass(frozen=True)
 class Sides:
-    """One call in two sessions, as a kernel and as onnxruntime runs its body, and the body for the reference."""
+    """One call as a kernel, as onnxruntime runs its body, and in float64 where that can be had."""
 
     model: ir.Model
     ours: onnxruntime.InferenceSession
     stock: onnxruntime.InferenceSession
+    twin: ReferenceEvaluator | None
     jumps: bool
 
 
@@ -81,14 +83,13 @@ class Run:
 
 def verify(verdicts: Sequence[Verdict], setting: Setting, step: Step) -> tuple[Verdict, ...]:
     """Compare the kernel of every distinct call that is kept, and leave out those that give other results."""
-    started = monotonic()
+    deadline = monotonic() + SECONDS
     known: dict[tuple[object, ...], Verification] = {}
     out = []
     for verdict in verdicts:
         key = (verdict.group.call.function.name, verdict.group.call.inputs)
         if verdict.kept and key not in known:
-            late = monotonic() - started > SECONDS
-            known[key] = verification(verdict.group, setting, late)
+            known[key] = verification(verdict.group, setting, deadline)
         out.append(_judged(verdict, known[key]) if verdict.kept else verdict)
         step(1)
     return tuple(out)
@@ -100,8 +101,8 @@ def _judged(verdict: Verdict, found: Verification) -> Verdict:
     return replace(verdict, verified=found, kept=False, reason=f"its kernel gives other results: {found.reason}")
 
 
-def verification(group: Group, setting: Setting, late: bool) -> Verification:
-    """Compare one kernel, or look it up; one that is `late` is only looked up."""
+def verification(group: Group, setting: Setting, deadline: float) -> Verification:
+    """Compare one kernel, or look it up; after the deadline it is only looked up."""
     shapes = trial_shapes(group, setting.axes)
     if not shapes:
         return Verification(reason="its sizes are not known before run time, or too large")
@@ -109,10 +110,10 @@ def verification(group: Group, setting: Setting, late: bool) -> Verification:
     found = get(name)
     if found is not None:
         return Verification(**json.loads(found))
-    if late:
+    if monotonic() > deadline:
         return Verification(reason=BUDGET)
     try:
-        made = _compared(group, shapes, setting)
+        made = _compared(group, shapes, setting, deadline)
     except KernelFailedError as error:
         made = Verification(checked=True, ok=False, reason=str(error))
     except (InputRefusedError, UsageError) as error:
@@ -171,9 +172,8 @@ def _judges() -> list[str]:
     import onnx
     import onnxruntime
 
-    from sartor.share import double
-
-    sources = [Path(__file__), Path(accuracy.__code__.co_filename), Path(double.__file__)]
+    here = Path(__file__)
+    sources = [here, here.with_name("accuracy.py"), here.parents[2] / "share" / "double.py"]
     digests = [hashlib.sha256(path.read_bytes()).hexdigest() for path in sources]
     return [onnxruntime.__version__, onnx.__version__, *digests]
 
@@ -184,13 +184,16 @@ def _weights(group: Group) -> list[str]:
     return [hashlib.sha256(tensor.tobytes()).hexdigest() for tensor in tensors if tensor is not None]
 
 
-def _compared(group: Group, shapes: Sequence[Sizes], setting: Setting) -> Verification:
-    """Run all comparisons of one kernel.
+def _compared(group: Group, shapes: Sequence[Sizes], setting: Setting, deadline: float) -> Verification:
+    """Run the comparisons of one kernel, as many as the time allows but those of one choice of sizes at least.
 
     Raises KernelFailedError, and InputRefusedError or UsageError where there is nothing to compare with.
     """
     sides = _sides(group, setting)
-    runs = [run for number, shape in enumerate(shapes) for run in _runs(sides, shape, (setting.seed, number))]
+    runs: list[Run] = []
+    for number, shape in enumerate(shapes):
+        if not runs or monotonic() <= deadline:
+            runs += _runs(sides, shape, (setting.seed, number))
     if not runs:
         raise UsageError("onnxruntime does not run its body on random inputs")
     if not any(run.numbers for run in runs):
@@ -221,7 +224,8 @@ def _sides(group: Group, setting: Setting) -> Sides:
     if not kernels_of(ours):
         raise InputRefusedError("no session takes its kernel")
     stock = load(model, threads=setting.threads, skip=frozenset([group.call.function.name]))
-    return Sides(model, ours, stock, any(node.op_type in JUMPS for node in group.call.function))
+    jumps = any(node.op_type in JUMPS for node in group.call.function)
+    return Sides(model, ours, stock, _twin(model), jumps)
 
 
 def _runs(sides: Sides, shapes: Sizes, seed: tuple[int, int]) -> Iterator[Run]:
@@ -244,24 +248,35 @@ def _run(sides: Sides, feed: Arrays, expected: Sequence[Any]) -> Run:
     except UsageError as error:
         shapes = ", ".join(f"{name} {list(array.shape)}" for name, array in feed.items())
         raise KernelFailedError(f"none at all for {shapes}") from error
-    exact = _exact(sides.model, feed, expected)
+    exact = _exact(sides.twin, feed, expected)
     found = [accuracy(*outputs, sides.jumps) for outputs in zip(ours, expected, exact, strict=True)]
     chosen = worst(found)
     numbers = all(array.size == 0 or bool(np.isfinite(array).any()) for array in expected)
     return Run(chosen, found.index(chosen), all(array is not None for array in exact), numbers)
 
 
-def _exact(model: ir.Model, feed: Arrays, expected: Sequence[Any]) -> Sequence[Any]:
-    """Evaluate the body in float64; None for each output where the reference implementation does not."""
-    from sartor.share.double import run_double
+def _twin(model: ir.Model) -> ReferenceEvaluator | None:
+    """Prepare the body in float64, or nothing where the reference implementation lacks an operator."""
+    from sartor.share.double import twin_of
 
     try:
-        outputs = run_double(ir.serde.serialize_model(model), feed)
+        return twin_of(ir.serde.serialize_model(model))
     # Whatever it lacks or trips over, an operator or a type, raises something else.
     except Exception:
+        return None
+
+
+def _exact(twin: ReferenceEvaluator | None, feed: Arrays, expected: Sequence[Any]) -> Sequence[Any]:
+    """Evaluate the body in float64; None for each output where the reference implementation does not."""
+    from sartor.share.double import run_twin
+
+    if twin is None:
         return [None] * len(expected)
-    known = zip(outputs, expected, strict=True)
-    return [a if _fits(a, b) else None for a, b in known]
+    try:
+        outputs = run_twin(twin, feed)
+    except Exception:
+        return [None] * len(expected)
+    return [a if _fits(a, b) else None for a, b in zip(outputs, expected, strict=True)]
 
 
 def _fits(exact: Any, stock: Any) -> bool:
