@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -29,19 +30,26 @@ class GlobalMaxPool(OpRun):
         return (x.max(axis=tuple(range(2, x.ndim)), keepdims=True),)
 
 
+@dataclass(frozen=True)
+class Twin:
+    """A model in float64 with its functions inlined and its types known, ready to be evaluated."""
+
+    model: onnx.ModelProto
+    evaluator: ReferenceEvaluator
+
+
 def run_double(model: onnx.ModelProto, feed: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:
     """Run a model whose every float32 and float16 is a float64; raises what the reference implementation does."""
     return run_twin(twin_of(model), feed)
 
 
-def twin_of(model: onnx.ModelProto) -> ReferenceEvaluator:
+def twin_of(model: onnx.ModelProto) -> Twin:
     """Prepare the float64 twin of a model; raises what the reference implementation does."""
     # Operators that the standard defines by others, such as Gelu, are evaluated only where types are known.
-    typed = onnx.shape_inference.infer_shapes(onnx.inliner.inline_local_functions(widened(model)))
-    return ReferenceEvaluator(typed, new_ops=[GlobalMaxPool])
+    return _twin(onnx.shape_inference.infer_shapes(onnx.inliner.inline_local_functions(widened(model))))
 
 
-def run_twin(twin: ReferenceEvaluator, feed: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:
+def run_twin(twin: Twin, feed: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:
     """Run a twin on inputs of the original types."""
     wide = {
         name: array.astype(np.float64) if array.dtype.name in ("float16", "float32") else array
@@ -49,7 +57,32 @@ def run_twin(twin: ReferenceEvaluator, feed: Mapping[str, NDArray[Any]]) -> list
     }
     # Infinities and NaN are results like any other.
     with np.errstate(all="ignore"):
-        return list(twin.run(None, wide))
+        return list(twin.evaluator.run(None, wide))
+
+
+def shaken(twin: Twin, relative: float, seed: Sequence[int]) -> Twin:
+    """Return a twin in which every float64 tensor that a node makes is off by a random factor up to 1 +- `relative`.
+
+    How much the outputs change tells how far roundings in between may carry, whatever the order of operations.
+    """
+    model, generator = onnx.ModelProto(), np.random.default_rng(list(seed))
+    model.CopyFrom(twin.model)
+    types = {value.name: value.type.tensor_type.elem_type for value in (*model.graph.value_info, *model.graph.output)}
+    nodes = list(model.graph.node)
+    del model.graph.node[:]
+    for node in nodes:
+        made = [i for i, name in enumerate(node.output) if types.get(name) == _DOUBLE and node.op_type != "Constant"]
+        model.graph.node.append(node)
+        for i in made:
+            name, factor = node.output[i], np.array(1 + relative * generator.uniform(-1, 1))
+            model.graph.node[-1 - made.index(i)].output[i] = f"{name}/exact"
+            model.graph.initializer.append(numpy_helper.from_array(factor, f"{name}/factor"))
+            model.graph.node.append(onnx.helper.make_node("Mul", [f"{name}/exact", f"{name}/factor"], [name]))
+    return _twin(model)
+
+
+def _twin(model: onnx.ModelProto) -> Twin:
+    return Twin(model, ReferenceEvaluator(model, new_ops=[GlobalMaxPool]))
 
 
 def widened(model: onnx.ModelProto) -> onnx.ModelProto:

@@ -167,6 +167,18 @@ def test_indices_stay_in_range(tmp_path: Path, capfd: pytest.CaptureFixture[str]
     assert (group["verified"]["checked"], group["verified"]["runs"]) == (True, 6)
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_a_body_that_loses_digits_is_no_failure(seed: int, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    text = f"""{HEAD} g (float[n, 500] x) => (float[n, 500] y) {{
+        b = Constant<value = float {{30}}>()  one = Constant<value = int64[1] {{1}}>()  h = Add(x, b)
+        m = ReduceMean(h, one)  mm = Mul(m, m)  hh = Mul(h, h)  s = ReduceMean(hh, one)  v = Sub(s, mm)
+        d = Sub(h, m)  r = Sqrt(v)  y = Div(d, r) }}"""
+    document = plan_of(capfd, save(tmp_path / "net.onnx", text), "--no-measure", "--seed", str(seed))
+    (group,) = document["groups"]
+    assert (group["kept"], group["verified"]["reference"]) == (True, "float64")
+    assert 1e-5 < group["verified"]["bound"] < 1e-2
+
+
 def test_a_body_without_numbers_is_not_compared(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     text = f"""{HEAD} g (float[n] x) => (float[n] y) {{
         a = Exp(x)  b = Neg(a)  c = Sqrt(b)  y = Tanh(c) }}"""

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sartor.tools.fuse.accuracy import DOUBTFUL, UNITS, accuracy, precision, worst
+from sartor.tools.fuse.accuracy import DOUBTFUL, UNITS, accuracy, change, precision, worst
 
 Array = np.ndarray[Any, Any]
 SIZE = 5000
@@ -37,6 +37,18 @@ def test_four_times_the_error_of_onnxruntime_is_right() -> None:
     theirs, ours = rounded * np.float32(1 + 1e-4), rounded * np.float32(1 + 3e-4)
     assert accuracy(ours, theirs, exact, False).ok
     assert not accuracy(rounded * np.float32(1 + 5e-4), theirs, exact, False).ok
+
+
+def test_what_roundings_carry_is_allowed() -> None:
+    exact, rounded = results(np.float32)
+    ours, moved = rounded * np.float32(1 + 1e-3), exact * (1 + 2e-3)
+    carried = change(moved, exact, rounded, False)
+    assert 1e-3 < carried < 2e-3
+    assert not accuracy(ours, rounded, exact, False).ok
+    found = accuracy(ours, rounded, exact, False, carried)
+    assert (found.ok, found.bound) == (True, carried)
+    whole = np.zeros(3, np.int64)
+    assert change(whole + 1, whole, whole, False) == 0
 
 
 def test_where_float64_is_doubtful_onnxruntime_judges() -> None:

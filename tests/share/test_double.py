@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 import pytest
 
-from sartor.share.double import run_double, widened
+from sartor.share.double import run_double, run_twin, shaken, twin_of, widened
 
 HEAD = '<ir_version: 10, opset_import: ["" : 20, "local" : 1]>'
 TEXTS = {
@@ -52,6 +52,21 @@ def test_float16_is_widened() -> None:
     y, j = run_double(model, {"x": np.full(2, 300, np.float16), "i": np.full(2, 3)})
     assert (y.dtype, j.dtype) == (np.float64, np.int64)
     np.testing.assert_array_equal(y, 90000.0)
+
+
+def test_shaken_results_show_what_cancels() -> None:
+    text = f"""{HEAD} g (float[n] x, float[1] b) => (float[n] good, float[1] bad, int64[1] n) {{
+        y = Add(x, b)  good = Mul(y, y)  one = Constant<value = int64[1] {{0}}>()
+        m = ReduceMean(y, one)  mm = Mul(m, m)  s = ReduceMean(good, one)  bad = Sub(s, mm)  n = Shape(x) }}"""
+    twin = twin_of(onnx.parser.parse_model(text))
+    feed = {"x": np.linspace(-1, 1, 50, dtype=np.float32), "b": np.full(1, 100, np.float32)}
+    exact = run_twin(twin, feed)
+    moved = [run_twin(shaken(twin, 1e-9, [seed]), feed) for seed in range(4)]
+    good, bad, sizes = (max(np.max(np.abs(a[i] / exact[i] - 1)) for a in moved) for i in range(3))
+    assert 1e-10 < good < 4e-9
+    assert 1e-6 < bad < 1e-3
+    assert sizes == 0
+    np.testing.assert_array_equal(run_twin(twin, feed)[1], exact[1])
 
 
 def test_an_operator_without_a_reference_is_an_error() -> None:

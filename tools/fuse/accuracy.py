@@ -2,7 +2,8 @@
 
 The error of an element a whose exact value is b is |a - b| / (|b| + s), where s is the lower quartile of the other
 values' sizes, so that neither a cancellation to almost nothing nor a mask of -1e9 decides. A kernel may err by
-`LENIENCE` times what onnxruntime errs at most on the same inputs, and by some units in the last place in any case.
+`LENIENCE` times what onnxruntime errs at most on the same inputs, by some units in the last place in any case, and by
+what roundings in between may carry: a difference of almost equal sums depends on the order in which they are added.
 Integers and booleans must be equal. Where an operator jumps (a comparison, a rounding), a rounding error before it may
 turn one value into another: then one element in `RARE` is forgiven, and as many as onnxruntime itself gets wrong.
 """
@@ -22,6 +23,9 @@ LENIENCE = 4
 RARE = 1000
 UNITS = {"float16": 4, "float32": 64, "float64": 64}
 """Errors that are always allowed, in units of the type's precision: a few roundings in a row."""
+
+SHAKEN = 1 / 2
+"""Units of precision, as a part of `UNITS`, by which each intermediate result may be off."""
 
 UNITS_OF_ROUNDED = 16
 """How many times more is allowed where the reference, being onnxruntime's result, is rounded itself."""
@@ -56,8 +60,11 @@ class Accuracy:
         return self.error / self.bound if self.bound else self.error
 
 
-def accuracy(ours: Array, stock: Array, exact: Array | None, jumps: bool) -> Accuracy:
-    """Compare a kernel's output with the exact one, or with onnxruntime's where there is none."""
+def accuracy(ours: Array, stock: Array, exact: Array | None, jumps: bool, carried: float = 0.0) -> Accuracy:
+    """Compare a kernel's output with the exact one, or with onnxruntime's where there is none.
+
+    `carried` is the error that roundings of intermediate results may lead to.
+    """
     if ours.dtype.kind not in "f":
         return _of_integers(ours, stock, stock if exact is None else exact, jumps)
     free = ours.size // RARE if jumps else 0
@@ -65,9 +72,16 @@ def accuracy(ours: Array, stock: Array, exact: Array | None, jumps: bool) -> Acc
         theirs = _errors(stock, exact, stock)
         typical = _largest(theirs, free)
         if typical <= DOUBTFUL:
-            bound = max(LENIENCE * typical, precision(ours.dtype))
+            bound = max(LENIENCE * typical, precision(ours.dtype), carried)
             return _judged(_errors(ours, exact, stock), bound, free + LENIENCE * int((theirs > bound).sum()), free)
     return _judged(_errors(ours, stock, stock), UNITS_OF_ROUNDED * precision(ours.dtype), free, free)
+
+
+def change(shaken: Array, exact: Array, stock: Array, jumps: bool) -> float:
+    """Return how far an output is from the exact one when intermediate results are off; 0 for integers."""
+    if stock.dtype.kind != "f":
+        return 0.0
+    return _largest(_errors(shaken, exact, stock), shaken.size // RARE if jumps else 0)
 
 
 def precision(dtype: np.dtype[Any]) -> float:

@@ -27,7 +27,7 @@ from sartor.share.errors import InputRefusedError, UsageError
 from sartor.share.execute import run_session
 from sartor.share.inputs import Arrays, random_inputs
 from sartor.share.runtime import kernels_of, load
-from sartor.tools.fuse.accuracy import JUMPS, Accuracy, accuracy, worst
+from sartor.tools.fuse.accuracy import JUMPS, SHAKEN, Accuracy, accuracy, change, precision, worst
 from sartor.tools.fuse.axes import NotEmittableError, parse_size
 from sartor.tools.fuse.compile import object_name
 from sartor.tools.fuse.kernel import kernel_source
@@ -36,7 +36,8 @@ from sartor.tools.fuse.plan import Group, Verdict, Verification
 
 if TYPE_CHECKING:
     import onnxruntime
-    from onnx.reference import ReferenceEvaluator
+
+    from sartor.share.double import Twin
 
 SECONDS = 6.0
 """Time after which no further comparison starts; the next run goes on where this one stopped."""
@@ -49,6 +50,9 @@ LARGEST = 1 << 25
 
 ODD = (7, 5, 3, 9, 11)
 """Sizes that fill no vector register; axes of different names get different ones in turn."""
+
+DRAWS = 3
+"""How many times intermediate results are shaken where a kernel errs by more than onnxruntime and a few units."""
 
 BUDGET = f"not within {SECONDS:g} seconds"
 
@@ -67,7 +71,7 @@ class Sides:
     model: ir.Model
     ours: onnxruntime.InferenceSession
     stock: onnxruntime.InferenceSession
-    twin: ReferenceEvaluator | None
+    twin: Twin | None
     jumps: bool
 
 
@@ -250,12 +254,14 @@ def _run(sides: Sides, feed: Arrays, expected: Sequence[Any]) -> Run:
         raise KernelFailedError(f"none at all for {shapes}") from error
     exact = _exact(sides.twin, feed, expected)
     found = [accuracy(*outputs, sides.jumps) for outputs in zip(ours, expected, exact, strict=True)]
+    if not all(each.ok for each in found):
+        found = _judged_by_condition(sides, feed, ours, expected, exact)
     chosen = worst(found)
     numbers = all(array.size == 0 or bool(np.isfinite(array).any()) for array in expected)
     return Run(chosen, found.index(chosen), all(array is not None for array in exact), numbers)
 
 
-def _twin(model: ir.Model) -> ReferenceEvaluator | None:
+def _twin(model: ir.Model) -> Twin | None:
     """Prepare the body in float64, or nothing where the reference implementation lacks an operator."""
     from sartor.share.double import twin_of
 
@@ -266,7 +272,7 @@ def _twin(model: ir.Model) -> ReferenceEvaluator | None:
         return None
 
 
-def _exact(twin: ReferenceEvaluator | None, feed: Arrays, expected: Sequence[Any]) -> Sequence[Any]:
+def _exact(twin: Twin | None, feed: Arrays, expected: Sequence[Any]) -> Sequence[Any]:
     """Evaluate the body in float64; None for each output where the reference implementation does not."""
     from sartor.share.double import run_twin
 
@@ -277,6 +283,35 @@ def _exact(twin: ReferenceEvaluator | None, feed: Arrays, expected: Sequence[Any
     except Exception:
         return [None] * len(expected)
     return [a if _fits(a, b) else None for a, b in zip(outputs, expected, strict=True)]
+
+
+def _judged_by_condition(
+    sides: Sides, feed: Arrays, ours: Sequence[Any], expected: Sequence[Any], exact: Sequence[Any]
+) -> list[Accuracy]:
+    """Compare again, and allow what roundings inside the body may amount to."""
+    carried = [0.0] * len(ours)
+    if sides.twin is not None and any(array is not None for array in exact):
+        for draw in range(DRAWS):
+            for i, error in enumerate(_changes(sides, sides.twin, feed, expected, exact, draw)):
+                carried[i] = max(carried[i], error)
+    outputs = zip(ours, expected, exact, carried, strict=True)
+    return [accuracy(a, b, c, sides.jumps, error) for a, b, c, error in outputs]
+
+
+def _changes(
+    sides: Sides, twin: Twin, feed: Arrays, expected: Sequence[Any], exact: Sequence[Any], draw: int
+) -> list[float]:
+    """Return how far each output moves when every intermediate result is off a little."""
+    from sartor.share.double import run_twin, shaken
+
+    relative = SHAKEN * max((precision(array.dtype) for array in expected if array.dtype.kind == "f"), default=0.0)
+    try:
+        moved = run_twin(shaken(twin, relative, [draw]), feed)
+    # Some operators of the reference implementation return float32 in spite of all.
+    except Exception:
+        return [0.0] * len(expected)
+    outputs = zip(moved, exact, expected, strict=True)
+    return [0.0 if b is None else change(a, b, c, sides.jumps) for a, b, c in outputs]
 
 
 def _fits(exact: Any, stock: Any) -> bool:
