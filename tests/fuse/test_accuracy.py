@@ -47,6 +47,7 @@ def test_what_roundings_carry_is_allowed() -> None:
     assert not accuracy(ours, rounded, exact, False).ok
     found = accuracy(ours, rounded, exact, False, carried)
     assert (found.ok, found.bound) == (True, carried)
+    assert accuracy(ours, rounded, exact, False, np.inf).bound == DOUBTFUL
     whole = np.zeros(3, np.int64)
     assert change(whole + 1, whole, whole, False) == 0
 

@@ -63,7 +63,7 @@ class Accuracy:
 def accuracy(ours: Array, stock: Array, exact: Array | None, jumps: bool, carried: float = 0.0) -> Accuracy:
     """Compare a kernel's output with the exact one, or with onnxruntime's where there is none.
 
-    `carried` is the error that roundings of intermediate results may lead to.
+    `carried` is the error that roundings of intermediate results may lead to, as far as it is not doubtful itself.
     """
     if ours.dtype.kind not in "f":
         return _of_integers(ours, stock, stock if exact is None else exact, jumps)
@@ -72,7 +72,7 @@ def accuracy(ours: Array, stock: Array, exact: Array | None, jumps: bool, carrie
         theirs = _errors(stock, exact, stock)
         typical = _largest(theirs, free)
         if typical <= DOUBTFUL:
-            bound = max(LENIENCE * typical, precision(ours.dtype), carried)
+            bound = max(LENIENCE * typical, precision(ours.dtype), min(carried, DOUBTFUL))
             return _judged(_errors(ours, exact, stock), bound, free + LENIENCE * int((theirs > bound).sum()), free)
     return _judged(_errors(ours, stock, stock), UNITS_OF_ROUNDED * precision(ours.dtype), free, free)
 
