@@ -52,7 +52,7 @@ class Devices:
 def devices() -> Devices:
     """Return the facts about this machine without loading a GPU library."""
     gpus, problem = _list_gpus()
-    return Devices(_read_cpu(), gpus, problem)
+    return Devices(cpu(), gpus, problem)
 
 
 def require(device: str) -> None:
@@ -74,7 +74,8 @@ def _usable_gpus() -> int:
     return torch.cuda.device_count() if torch.cuda.is_available() else 0
 
 
-def _read_cpu() -> Cpu:
+def cpu() -> Cpu:
+    """Return the facts about the processor."""
     facts = parse_cpuinfo(Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace"))
     # x86 names the two lines one way, ARM the other.
     flags = set((facts.get("flags") or facts.get("Features", "")).split())

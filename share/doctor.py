@@ -7,7 +7,7 @@ import platform
 import shlex
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from importlib import import_module, metadata
 from pathlib import Path
@@ -67,8 +67,8 @@ class Diagnosis:
         return {"schema": SCHEMA, "healthy": not self.broken, **asdict(self)}
 
 
-def diagnose() -> Diagnosis:
-    """Look at versions, devices, caches, compiler, kernel library and Triton."""
+def diagnose(more: Iterable[Finding] = ()) -> Diagnosis:
+    """Look at versions, devices, caches, compiler, kernel library and Triton; `more` is what the tools found."""
     found = devices()
     caches = tuple(inspect_cache(name, path) for name, path in cache_folders().items())
     findings = (
@@ -79,6 +79,7 @@ def diagnose() -> Diagnosis:
         compiler_finding(),
         library_finding(),
         triton_finding(),
+        *more,
     )
     return Diagnosis(found, caches, findings)
 

@@ -33,7 +33,8 @@ def test_json_document(sartor: RunSartor) -> None:
     done = sartor("doctor", "--json")
     assert (done.returncode, done.stderr) == (0, b"")
     document = json.loads(done.stdout)
-    assert document.keys() == {"schema", "healthy", "devices", "caches", "findings"}
+    assert document.keys() == {"schema", "healthy", "devices", "caches", "findings", "cost_model"}
+    assert document["cost_model"] == {"coefficients": "defaults", "quality": None}
     assert document["schema"] == 1
     assert document["healthy"] is True
     assert document["devices"]["cpu"]["affinity"] == sorted(os.sched_getaffinity(0))

@@ -30,6 +30,10 @@ import sartor as package
 from sartor.share import console
 from sartor.share.runtime import kernels_of
 
+DOCUMENT_KEYS = [
+    "schema", "dispatches_before", "dispatches_after", "coefficients", "rank_correlation", "groups", "refused",
+    "verification", "unmet",
+]  # fmt: skip
 GROUP_KEYS = [
     "id", "function", "nodes", "composition", "bytes_saved", "predicted_us", "measured_us", "baseline_us", "kept",
     "reason", "verified",
@@ -66,9 +70,8 @@ def test_the_fused_model_is_valid_and_computes_the_same(model: Path) -> None:
 
 def test_dry_run_document(model: Path, root: Path, capfd: pytest.CaptureFixture[str]) -> None:
     document = plan_of(capfd, model, "--no-measure")
-    assert list(document) == [
-        "schema", "dispatches_before", "dispatches_after", "groups", "refused", "verification", "unmet",
-    ]  # fmt: skip
+    assert list(document) == DOCUMENT_KEYS
+    assert (document["coefficients"], document["rank_correlation"]) == ("defaults", None)
     assert (document["schema"], document["dispatches_before"], document["dispatches_after"]) == (1, 4, 3)
     assert [list(group) for group in document["groups"]] == [GROUP_KEYS] * 3
     described = (root / "docs" / "json.md").read_text(encoding="utf-8")

@@ -88,6 +88,31 @@ def test_the_last_of_nothing_is_refused() -> None:
         kit.call(kernel, [np.ones((0, 4), F)])
 
 
+@pytest.mark.parametrize("sizes", [(3, 4), (0, 4), (5, 0), (100, 33), (1, 1)])
+def test_packed_parts(sizes: tuple[int, int]) -> None:
+    """Parts of a kernel that share no value keep their own tasks, whatever their shapes; each may be empty alone."""
+    nodes = [
+        helper.make_node("Add", ["a", "w"], ["biased"]),
+        helper.make_node("Transpose", ["biased"], ["turned"], perm=[1, 0]),
+        helper.make_node("Softmax", ["c"], ["soft"]),
+        helper.make_node("ReduceSum", ["d", "axes"], ["total"], keepdims=1),
+        helper.make_node("Exp", ["total"], ["raised"]),
+    ]
+    inputs = {"a": (F, ["n", 7]), "w": (F, [7]), "c": (F, ["n", 70]), "d": (F, ["m", 5])}
+    proto = kit.model(nodes, inputs, ["turned", "soft", "raised"], {"axes": np.array([0], np.int64)})
+    generator, named = np.random.default_rng(1), dict(zip("nm", sizes, strict=True))
+    feed = {
+        name: generator.standard_normal([named.get(str(dim), dim) for dim in shape]).astype(F)
+        for name, (_, shape) in inputs.items()
+    }
+    expected = onnxruntime.InferenceSession(proto.SerializeToString()).run(None, feed)
+    outlined, call = kit.whole(proto)
+    assert kernel_source(call)[1].count("for task in range") == 3
+    found = kit.call(kit.compiled(call), [feed[str(value.name)] for value in outlined.inputs])
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
+
+
 def _call(*shapes: tuple[int | str, ...]) -> FunctionCall:
     """Make the call of x + z with types that no model declares, such as 12*batch."""
     function = one_node("Add", {"x": (F, ["n", 5]), "z": (F, ["n", 5])}).function

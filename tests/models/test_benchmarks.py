@@ -35,6 +35,14 @@ def test_groups(tmp_path: Path) -> None:
     assert row["torch_compile"]["ratio_min"] > 0
 
 
+def test_cost(tmp_path: Path) -> None:
+    rows = run("fuse_cost", tmp_path)["rows"]
+    suite, held = ([row for row in rows if row["origin"] == origin] for origin in ("suite", "benchmark"))  # type: ignore
+    assert (len(suite) > 10, len(held)) == (True, 10)
+    for side in ("kernel", "onnxruntime"):
+        assert all(time > 0 for row in (*suite, *held) for time in row[side].values())
+
+
 def test_models(tmp_path: Path) -> None:
     (row,) = run("fuse_models", tmp_path, "--only", "lstm", "--threads", "1")["rows"]  # type: ignore[misc]
     assert (row["model"], row["threads"]) == ("lstm", 1)

@@ -7,6 +7,7 @@ it must), a reduction drops them. After a whole group has been traced, each atom
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import reduce
 
@@ -61,6 +62,13 @@ def parse_size(dim: int | str | None) -> Size:
         number = reduce(lambda a, b: a * b, (int(part) for part in factors if part.isdigit()), 1)
         return Size(number, tuple(sorted(part for part in factors if not part.isdigit())))
     return Size(1, (dim,))
+
+
+def size_of(size: Size, axes: Mapping[str, int]) -> int | None:
+    """Work out a size, or return None where a name is not known."""
+    if any(name not in axes for name in size.names):
+        return None
+    return reduce(lambda total, name: total * axes[name], size.names, size.factor)
 
 
 class Atom:

@@ -1,69 +1,69 @@
-"""A plain estimate of a kernel's time, and the traffic that fusion saves."""
+"""The cost model: what a kernel costs, linear in counted features, and the traffic that fusion saves."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from functools import reduce
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from math import ceil
 
 import onnx_ir as ir
 
-from sartor.tools.fuse import ops
-from sartor.tools.fuse.axes import Atom, NotEmittableError, Size, parse_size
-from sartor.tools.fuse.outline import tensor_type
-from sartor.tools.fuse.program import Value, operands
+from sartor.tools.fuse.coefficients import DEFAULTS, Caches, Coefficients, KernelRates, StockRates, names
+from sartor.tools.fuse.features import Walk, Work
 from sartor.tools.fuse.regions import FREE
-from sartor.tools.fuse.schedule import Root, Schedule, stored, value_cost
+from sartor.tools.fuse.schedule import Schedule
+from sartor.tools.fuse.score import bytes_of
+from sartor.tools.fuse.traffic import Traffic
 
-STREAM_NS_A_BYTE = 0.1
-"""Nanoseconds to move a byte between memory and one core."""
+INLINE_BYTES, CHUNK_BYTES, CHUNKS_A_THREAD = 128 << 10, 64 << 10, 8
+"""How share/runtime/ops.c hands out work: calls that move less run in one thread; chunks are no smaller, nor more."""
 
 
-def size_of(size: Size, axes: Mapping[str, int]) -> int | None:
-    """Work out a size, or return None where a name is not known."""
-    if any(name not in axes for name in size.names):
+def features(parts: Sequence[Schedule], axes: Mapping[str, int], threads: int, caches: Caches) -> KernelRates | None:
+    """Count what a call of a kernel of these parts costs, each feature in the unit of its rate.
+
+    What tasks share is divided by the threads that get to work, so that a prediction is linear in the rates. Returns
+    None for unknown sizes; raises NotEmittableError where there is no kernel.
+    """
+    strings = [string for part in parts for string in part.layout.memory()]
+    if any(name not in axes for string in strings for atom in string for name in atom.size.names):
         return None
-    return reduce(lambda total, name: total * axes[name], size.names, size.factor)
+    traffic = Traffic()
+    counts = [Walk(part, axes, caches, traffic).counts for part in parts]
+    shared = {
+        **{
+            name: sum(getattr(part, name) for part in counts)
+            for name in ("task", "run", "fold", "scalar", "scalar_expensive")
+        },
+        **{name: sum(getattr(part.work, name) for part in counts) for name in asdict(Work())},
+        **asdict(traffic.distances(caches)),
+    }
+    workers = effective_threads(shared["task"], sum(one.size for one in traffic.tensors.values()), threads)
+    divided = {name: amount / workers for name, amount in shared.items()}
+    arguments = len(parts[0].layout.program.inputs) + sum(len(part.layout.program.outputs) for part in parts)
+    return KernelRates(call=1.0, argument=arguments, fork=float(workers > 1), **divided)
 
 
-def predicted_us(schedule: Schedule, axes: Mapping[str, int], threads: int) -> float | None:
-    """Estimate microseconds: operators on every point of their loops, and memory traffic; None for unknown sizes."""
-    known = stored(schedule.roots)
-    total = 0.0
-    for root in schedule.roots:
-        points = _points(root, axes)
-        if points is None:
-            return None
-        total += points * _expression_cost(root, known)
-    for string, width in _tensors(schedule):
-        points = size_of(_volume(string), axes)
-        total += 0 if points is None else points * width * STREAM_NS_A_BYTE
-    return total / 1e3 / threads
+def effective_threads(tasks: float, moved: float, threads: int) -> float:
+    """Return the threads that work at once on average, as share/runtime/ops.c hands out chunks of tasks."""
+    if threads == 1 or tasks <= 1 or moved <= INLINE_BYTES:
+        return 1.0
+    chunk = max(ceil(CHUNK_BYTES / (moved // tasks + 1)), tasks // (CHUNKS_A_THREAD * threads))
+    chunks = ceil(tasks / chunk)
+    return chunks / ceil(chunks / threads)
 
 
-def _points(root: Root, axes: Mapping[str, int]) -> int | None:
-    return size_of(_volume(tuple(root.domain)), axes)
+def priced(rates: KernelRates | StockRates, amounts: KernelRates | StockRates) -> float:
+    """Multiply amounts by rates in nanoseconds and return microseconds."""
+    return float(sum(getattr(rates, name) * getattr(amounts, name) for name in names(rates))) / 1e3
 
 
-def _volume(atoms: tuple[Atom, ...]) -> Size:
-    return reduce(lambda size, atom: size * atom.size, atoms, Size())
-
-
-def _tensors(schedule: Schedule) -> list[tuple[tuple[Atom, ...], int]]:
-    layout = schedule.layout
-    return [(layout.flat(v.axes), ops.STORAGE[v.dtype].size) for v in layout.program.outputs]
-
-
-def _expression_cost(root: Root, known: Mapping[Value, Root]) -> float:
-    cost, seen = value_cost(root.value), set[Value]()
-    stack = [root.expression]
-    while stack:
-        value = stack.pop()
-        if value in seen or known.get(value) not in (None, root):
-            continue
-        seen.add(value)
-        cost += value_cost(value)
-        stack.extend(operands(value))
-    return cost
+def predicted_us(
+    parts: Sequence[Schedule], axes: Mapping[str, int], threads: int, coefficients: Coefficients = DEFAULTS
+) -> float | None:
+    """Estimate the microseconds of a call of a kernel of these parts; None for unknown sizes, errors as `features`."""
+    amounts = features(parts, axes, threads, coefficients.caches)
+    return None if amounts is None else priced(coefficients.kernel, amounts)
 
 
 def bytes_saved(nodes: tuple[ir.Node, ...], outputs: tuple[ir.Value, ...], axes: Mapping[str, int]) -> int | None:
@@ -74,22 +74,8 @@ def bytes_saved(nodes: tuple[ir.Node, ...], outputs: tuple[ir.Value, ...], axes:
             users = sum(use.node in inside for use in out.uses())
             if not users or node.op_type in FREE:
                 continue
-            size = _bytes(out, axes)
+            size = bytes_of(out, axes)
             if size is None:
                 return None
             total += size * (users + (out not in outputs))
-    return total
-
-
-def _bytes(value: ir.Value, axes: Mapping[str, int]) -> int | None:
-    kind = tensor_type(value)
-    if kind is None or kind.dtype not in ops.STORAGE:
-        return None
-    total: int | None = ops.STORAGE[kind.dtype].size
-    for dim in kind.shape:
-        try:
-            number = size_of(parse_size(dim), axes)
-        except NotEmittableError:
-            return None
-        total = None if total is None or number is None else total * number
     return total

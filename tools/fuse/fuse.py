@@ -12,16 +12,18 @@ from sartor.share.artifact import Model, read_model, write_model
 from sartor.share.errors import UsageError
 from sartor.share.shapes import declared_types, infer_shapes, restore_types
 from sartor.tools.fuse import stock
+from sartor.tools.fuse.coefficients import coefficients
 from sartor.tools.fuse.context import burdens
 from sartor.tools.fuse.emit import emit
 from sartor.tools.fuse.group import Selection, costed, find_groups, mirrored
 from sartor.tools.fuse.inline import inline_functions
-from sartor.tools.fuse.judge import drop, judge, keep_all
+from sartor.tools.fuse.judge import drop, judge, keep_all, packed
 from sartor.tools.fuse.library import emit_library
 from sartor.tools.fuse.measure import Setting, axis_sizes
 from sartor.tools.fuse.plan import DOMAIN, Group, Plan, Verdict
 from sartor.tools.fuse.probe import probed_axes
 from sartor.tools.fuse.require import demand
+from sartor.tools.fuse.transposes import rejoin_transposes, split_transposes
 from sartor.tools.fuse.verify import BUDGET, verify
 
 
@@ -49,6 +51,7 @@ def fuse(source: str, target: str | None, options: Options, argv: Sequence[str] 
     """
     model = read_model(source)
     inline_functions(model.ir)
+    halves = split_transposes(model.ir)
     declared = declared_types(model.ir)
     infer_shapes(model.ir)
     for glob in options.selection.idle(model.ir):
@@ -56,6 +59,7 @@ def fuse(source: str, target: str | None, options: Options, argv: Sequence[str] 
     plan = demand(make_plan(model, options), model.ir, options.require)
     if target is not None and not plan.unmet:
         emit(model.ir, plan.kept)
+        rejoin_transposes(halves)
         restore_types(model.ir, declared, keep=_call_operands(model.ir))
         if options.library is not None:
             emit_library(model, options.library)
@@ -70,17 +74,19 @@ def make_plan(model: Model, options: Options) -> Plan:
     before = _stock_view(model)
     groups, refused = find_groups(model.ir, before.absorbed, options.selection)
     setting, runs = _setting(model, groups, options, before.refusal is None)
-    groups = costed(groups, setting.axes, options.threads)
+    rates = coefficients()
+    groups = costed(groups, setting.axes, options.threads, rates)
     verdicts = keep_all(groups)
     if options.measure:
         with console.progress("measuring groups", len(groups)) as step:
             verdicts = judge(groups, setting, step)
+    verdicts = packed(verdicts, setting, options.measure, model.ir.opset_imports.get("", 1))
     if options.measure and runs:
         verdicts = _in_context(model, verdicts, setting)
     if options.verify:
         verdicts = _verified(model, verdicts, setting)
     after = before if before.refusal is not None else _fused_view(model, verdicts)
-    return Plan(verdicts, refused, before.dispatches, after.dispatches)
+    return Plan(verdicts, refused, before.dispatches, after.dispatches, rates.source)
 
 
 def _fused_view(model: Model, verdicts: Sequence[Verdict]) -> stock.StockView:

@@ -8,11 +8,12 @@ from fnmatch import fnmatchcase
 
 import onnx_ir as ir
 
+from sartor.tools.fuse.coefficients import DEFAULTS, Coefficients
 from sartor.tools.fuse.cost import bytes_saved, predicted_us
 from sartor.tools.fuse.lower import lower
 from sartor.tools.fuse.plan import Group
 from sartor.tools.fuse.regions import Analysis, Region, find_regions
-from sartor.tools.fuse.schedule import Leaf, Loop, Schedule, schedule
+from sartor.tools.fuse.schedule import Leaf, Loop, Schedule, schedules
 
 
 @dataclass(frozen=True)
@@ -46,15 +47,17 @@ def find_groups(model: ir.Model, absorbed: frozenset[str], selection: Selection)
     return [_group(i, region) for i, region in enumerate(regions)], _reasons(analysis)
 
 
-def costed(groups: Sequence[Group], axes: Mapping[str, int], threads: int) -> list[Group]:
+def costed(
+    groups: Sequence[Group], axes: Mapping[str, int], threads: int, coefficients: Coefficients = DEFAULTS
+) -> list[Group]:
     """Add how a group is composed, and what it saves and costs at given sizes."""
     known: dict[object, tuple[str, float | None]] = {}
     out = []
     for group in groups:
         key = (group.call.function.name, group.call.inputs)
         if key not in known:
-            planned = schedule(lower(group.call.function, group.call.inputs))
-            known[key] = composition(planned), predicted_us(planned, axes, threads)
+            planned = schedules(lower(group.call.function, group.call.inputs))
+            known[key] = composition(planned), predicted_us(planned, axes, threads, coefficients)
         named, time = known[key]
         saved = bytes_saved(group.nodes, group.outputs, axes)
         out.append(replace(group, composition=named, bytes_saved=saved, predicted_us=time))
@@ -77,11 +80,15 @@ def _group(number: int, region: Region) -> Group:
     )
 
 
-def composition(planned: Schedule) -> str:
+def composition(parts: Sequence[Schedule]) -> str:
     """Name how the operators of a kernel hand on their values (FusionStitching, table 1).
 
-    thread: in registers; warp: a row in cache between loops over it; block: several rows; global: one task does it all.
+    packing: parts of a kernel have no value in common; thread: in registers; warp: a row in cache between loops over
+    it; block: several rows; global: one task does it all.
     """
+    if len(parts) > 1:
+        return "packing"
+    (planned,) = parts
     if not any(root.folds for root in planned.roots):
         return "thread"
     if not planned.parallel:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
+from sartor.tools.fuse.group import costed
 from sartor.tools.fuse.measure import GAIN, Setting, measure
+from sartor.tools.fuse.packing import bundles, pack
 from sartor.tools.fuse.plan import Group, Measurement, Verdict
 
 Step = Callable[[int], None]
@@ -36,6 +38,31 @@ def _verdict(group: Group, times: Measurement) -> Verdict:
     if verdict.ratio >= GAIN:
         return replace(verdict, reason=f"{verdict.ratio:.2f} times as fast as onnxruntime")
     return replace(verdict, kept=False, reason=f"only {verdict.ratio:.2f} times as fast as onnxruntime")
+
+
+def packed(verdicts: Sequence[Verdict], setting: Setting, measured: bool, opset: int) -> tuple[Verdict, ...]:
+    """Pack kept groups into fewer kernels, where that is not slower than the kernels one by one."""
+    known = {verdict.group: verdict for verdict in verdicts}
+    out = dict(known)
+    for bundle in bundles([verdict.group for verdict in verdicts if verdict.kept]):
+        made = pack(bundle, opset)
+        if made is None:
+            continue
+        (whole,) = costed([made], setting.axes, setting.threads)
+        (verdict,) = judge([whole], setting, lambda _: None) if measured else keep_all([whole])
+        if measured and not _pays(verdict, [known[group] for group in bundle]):
+            continue
+        names = ", ".join(group.id for group in bundle[1:])
+        out[bundle[0]] = replace(verdict, reason=f"{verdict.reason}, packed with {names}")
+        for group in bundle[1:]:
+            del out[group]
+    return tuple(out.values())
+
+
+def _pays(verdict: Verdict, apart: Sequence[Verdict]) -> bool:
+    times = [one.measurement.measured_us for one in apart]
+    whole = verdict.measurement.measured_us
+    return verdict.kept and whole is not None and whole <= sum(time for time in times if time is not None)
 
 
 def drop(verdicts: Sequence[Verdict], reasons: Mapping[str, str]) -> tuple[Verdict, ...]:

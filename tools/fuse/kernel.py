@@ -7,8 +7,8 @@ from sartor.tools.fuse.axes import NotEmittableError
 from sartor.tools.fuse.compile import compile_object, link
 from sartor.tools.fuse.lower import lower
 from sartor.tools.fuse.program import Program
-from sartor.tools.fuse.render.numba import render
-from sartor.tools.fuse.schedule import schedule
+from sartor.tools.fuse.render.frame import render
+from sartor.tools.fuse.schedule import schedules
 
 DOMAIN = "sartor.fuse"
 
@@ -30,7 +30,7 @@ def kernel_source(call: FunctionCall) -> tuple[Program, str]:
     Raises NotEmittableError where there is none.
     """
     program = lower(call.function, call.inputs)
-    return program, render(schedule(program))
+    return program, render(schedules(program))
 
 
 def _ranked(program: Program) -> tuple[TensorType, ...]:

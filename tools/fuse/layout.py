@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from itertools import pairwise
 
 from sartor.tools.fuse.axes import Atom, Axes, NotEmittableError, resolve
 from sartor.tools.fuse.program import At, Concat, Iota, Load, Program, Reduce, Take, walk
@@ -56,6 +57,17 @@ class Layout:
                 case Concat(atom=atom, parts=parts):
                     out |= {self.one(atom), *(self.one(part) for _, part, _ in parts if part)}
         return out
+
+    def pieces(self, atom: Atom) -> list[tuple[int, int]]:
+        """Cut a loop at the borders of every concatenation along it."""
+        borders = {0}
+        for value in self.values:
+            if isinstance(value, Concat) and self.one(value.atom) is atom:
+                position = 0
+                for _, _, size in value.parts:
+                    position += size.factor
+                    borders.add(position)
+        return list(pairwise(sorted(borders)))
 
     def _merge(self) -> None:
         strings = list(self.memory())

@@ -21,9 +21,8 @@ from sartor.share.inputs import random_inputs, resolve_shapes
 from sartor.share.runtime import kernels_of, load
 from sartor.share.runtime.kernel import TensorType
 from sartor.share.timing import race
-from sartor.tools.fuse.axes import NotEmittableError, parse_size
+from sartor.tools.fuse.axes import NotEmittableError, parse_size, size_of
 from sartor.tools.fuse.compile import object_name
-from sartor.tools.fuse.cost import size_of
 from sartor.tools.fuse.kernel import kernel_source
 from sartor.tools.fuse.plan import DOMAIN, Group, Measurement
 
@@ -58,7 +57,7 @@ def measure(group: Group, setting: Setting) -> Measurement:
     found = get(name)
     if found is None:
         try:
-            found = json.dumps(_race(group_model(group), shapes, setting)).encode()
+            found = json.dumps(race_group(group, shapes, setting, SECONDS)).encode()
         except (InputRefusedError, UsageError) as error:
             return Measurement(obstacle=error.reason)
         put(name, found)
@@ -125,7 +124,14 @@ def _entry(group: Group, shapes: Mapping[str, tuple[int, ...]], setting: Setting
     return f"m_{hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:32]}.json"
 
 
-def _race(model: ir.Model, shapes: Mapping[str, tuple[int, ...]], setting: Setting) -> dict[str, float]:
+def race_group(
+    group: Group, shapes: Mapping[str, tuple[int, ...]], setting: Setting, seconds: float
+) -> dict[str, float]:
+    """Time a group as a kernel and in onnxruntime on the same random inputs; return microseconds a call.
+
+    Raises InputRefusedError and UsageError where either does not run.
+    """
+    model = group_model(group)
     given = {value.name: shapes[value.name] for value in model.graph.inputs if value.name is not None}
     feed = random_inputs(model, given, [setting.seed])
     fused = load(model, threads=setting.threads)
@@ -133,7 +139,7 @@ def _race(model: ir.Model, shapes: Mapping[str, tuple[int, ...]], setting: Setti
         raise InputRefusedError("no session takes its kernel")
     stock = load(model, threads=setting.threads, skip=frozenset(function.name for function in model.functions.values()))
     run_session(stock, feed, "the group")
-    result = race(runner(fused, feed), runner(stock, feed), SECONDS)
+    result = race(runner(fused, feed), runner(stock, feed), seconds)
     return {"kernel": result.a.minimum, "stock": result.b.minimum}
 
 

@@ -84,6 +84,7 @@ class Plan:
     refused: dict[str, str] = field(default_factory=dict)
     dispatches_before: int | None = None
     dispatches_after: int | None = None
+    coefficients: str = "defaults"
     unmet: tuple[str, ...] = ()
     """Why nodes that have to lie in one kernel do not; such a plan is not carried out."""
 

@@ -5,7 +5,7 @@ order.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import onnx_ir as ir
 
@@ -109,6 +109,12 @@ class Program:
     inputs: tuple[TensorType | None, ...]
     outputs: tuple[Value, ...]
     types: tuple[TensorType, ...]
+    positions: tuple[int, ...] = ()
+    """Which outputs of the kernel these are; empty for all of them in order."""
+
+    def position(self, output: int) -> int:
+        """Return the place of an output among the kernel's."""
+        return self.positions[output] if self.positions else output
 
 
 def operands(value: Value) -> tuple[Value, ...]:
@@ -139,3 +145,29 @@ def walk(roots: tuple[Value, ...]) -> Iterator[Value]:
             continue
         stack.append((value, True))
         stack.extend((arg, False) for arg in reversed(operands(value)))
+
+
+def parts(program: Program) -> tuple[Program, ...]:
+    """Split a program into those that share no computed value, in the order of their first outputs."""
+    owner: dict[Value, int] = {}
+    members: dict[int, list[int]] = {}
+    for output, root in enumerate(program.outputs):
+        computed = [value for value in walk((root,)) if not isinstance(value, Load | Const)] or [root]
+        met = sorted({owner[value] for value in computed if value in owner})
+        first = met[0] if met else output
+        joined = [output, *(other for part in met for other in members.pop(part))]
+        members[first] = sorted(joined)
+        owner.update(dict.fromkeys(computed, first))
+        owner.update({value: first for value, part in owner.items() if part in met})
+    if len(members) == 1:
+        return (program,)
+    return tuple(_part(program, outputs) for outputs in sorted(members.values()))
+
+
+def _part(program: Program, outputs: list[int]) -> Program:
+    return replace(
+        program,
+        outputs=tuple(program.outputs[i] for i in outputs),
+        types=tuple(program.types[i] for i in outputs),
+        positions=tuple(outputs),
+    )

@@ -19,13 +19,14 @@ from sartor.tools.fuse.axes import NotEmittableError
 from sartor.tools.fuse.kernel import kernel_source
 from sartor.tools.fuse.outline import Outline, constant_array, external_outputs, outline, tensor_type
 from sartor.tools.fuse.rules import RULES, Kind
+from sartor.tools.fuse.transposes import is_product_swap
 
 _SHAPE_OPS = frozenset({"Shape", "Size"})
 _SHAPE_ELEMENTS = 16
 """Elements up to which an integer tensor made from shapes counts as a shape itself."""
 
 FREE = frozenset({"Reshape", "Squeeze", "Unsqueeze", "Flatten", "Identity", "Dropout"})
-"""Operators that onnxruntime runs without copying: not worth a place at the edge of a group."""
+"""Operators that onnxruntime runs without copying."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,6 +78,8 @@ def _reason(node: ir.Node, analysis: Analysis) -> str | None:
         return "constant, onnxruntime computes it once"
     if any(out.name in analysis.absorbed for out in node.outputs):
         return "onnxruntime runs it inside the operator before it"
+    if is_product_swap(node):
+        return "onnxruntime runs it inside the product behind it"
     for value in (*node.inputs, *node.outputs):
         if value is None or not value.name:
             continue
@@ -111,7 +114,7 @@ def layers(graph: ir.Graph, analysis: Analysis) -> dict[ir.Node, int]:
         if shape:
             shapes.update(node.outputs)
         deepest = 0
-        for producer in _producers(node, graph):
+        for producer in producers(node, graph):
             compute = producer not in member and not _is_host(producer, shapes)
             deepest = max(deepest, depth[producer] + int(compute) + int(shape and producer in member))
         depth[node] = deepest
@@ -124,8 +127,8 @@ def _is_host(node: ir.Node, shapes: set[ir.Value]) -> bool:
     return node.op_type == "Constant" or any(out in shapes for out in node.outputs)
 
 
-def _producers(node: ir.Node, graph: ir.Graph) -> Iterator[ir.Node]:
-    """Yield the nodes of the same graph that a node, or a graph inside it, reads from."""
+def producers(node: ir.Node, graph: ir.Graph) -> Iterator[ir.Node]:
+    """Yield the nodes of a graph that one of its nodes, or a graph inside that, reads from."""
     for value in _read(node):
         producer = value.producer()
         if producer is not None and producer.graph is graph:
@@ -173,20 +176,31 @@ def _connected(nodes: Sequence[ir.Node], joined: object) -> list[list[ir.Node]]:
 
 
 def trim(nodes: Sequence[ir.Node], free: frozenset[str] = FREE) -> list[ir.Node]:
-    """Drop free operators from the edges of a group, again and again."""
+    """Drop free operators from the edges of a group where they would cost a copy, again and again."""
     rest = list(nodes)
     while True:
         inside = set(rest)
-        edge = [node for node in rest if node.op_type in free and _on_edge(node, inside)]
+        edge = [node for node in rest if node.op_type in free and _copies(node, inside)]
         if not edge:
             return rest
         rest = [node for node in rest if node not in edge]
 
 
-def _on_edge(node: ir.Node, inside: set[ir.Node]) -> bool:
-    fed = any(value is not None and value.producer() in inside for value in node.inputs[:1])
+def _copies(node: ir.Node, inside: set[ir.Node]) -> bool:
+    """Tell whether a free operator at an edge makes a group write a tensor that somebody has already.
+
+    At the entry that is what it gives to others, at the exit what it reads if others need that too.
+    """
+    source = node.inputs[0] if node.inputs else None
+    fed = source is not None and source.producer() in inside
     used = any(use.node in inside for out in node.outputs for use in out.uses())
-    return not fed or not used
+    if fed == used:
+        return not fed
+    return any(_is_needed_outside(value, inside) for value in ([source] if fed else node.outputs) if value is not None)
+
+
+def _is_needed_outside(value: ir.Value, inside: set[ir.Node]) -> bool:
+    return value.is_graph_output() or any(use.node not in inside for use in value.uses())
 
 
 def _cut(graph: ir.Graph, nodes: Sequence[ir.Node], analysis: Analysis) -> Iterator[Region]:
@@ -258,10 +272,10 @@ def _is_small(value: ir.Value) -> bool:
 
 
 def _worth(nodes: Sequence[ir.Node]) -> bool:
-    """Tell whether a group does more than one light operator or plain copying."""
-    kinds = [RULES[node.op_type].kind for node in nodes]
+    """Tell whether a group does more than one light operator or one copy."""
     if all(_is_small(value) for value in external_outputs(nodes)):
         return False
-    if len(nodes) == 1:
-        return kinds[0] in (Kind.EXPENSIVE, Kind.REDUCE)
-    return any(kind is not Kind.MOVEMENT for kind in kinds) and bool(external_outputs(nodes))
+    work = [RULES[node.op_type].kind for node in nodes if node.op_type not in FREE]
+    if len(nodes) == 1 or (len(work) == 1 and work[0] is Kind.LIGHT):
+        return bool(work) and work[0] in (Kind.EXPENSIVE, Kind.REDUCE)
+    return bool(work) and bool(external_outputs(nodes))

@@ -5,15 +5,19 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
+from sartor.tools.fuse.fit import spearman
 from sartor.tools.fuse.plan import Plan, Verdict, Verification
 
 
 def as_data(plan: Plan) -> dict[str, Any]:
     """Return the document that docs/json.md describes."""
+    correlation = rank_correlation(plan)
     return {
         "schema": 1,
         "dispatches_before": plan.dispatches_before,
         "dispatches_after": plan.dispatches_after,
+        "coefficients": plan.coefficients,
+        "rank_correlation": None if correlation is None else round(correlation, 4),
         "groups": [_group(verdict) for verdict in plan.verdicts],
         "refused": dict(plan.refused),
         "verification": _verification(plan),
@@ -60,6 +64,16 @@ def _verified(verdict: Verdict) -> dict[str, Any]:
     }
 
 
+def rank_correlation(plan: Plan) -> float | None:
+    """Return Spearman's correlation of predicted and measured times over distinct calls; None for fewer than three."""
+    pairs: dict[object, tuple[float, float]] = {}
+    for verdict in plan.verdicts:
+        group, measured = verdict.group, verdict.measurement.measured_us
+        if group.predicted_us is not None and measured is not None:
+            pairs[group.call.function.name, group.call.inputs] = (group.predicted_us, measured)
+    return spearman([predicted for predicted, _ in pairs.values()], [measured for _, measured in pairs.values()])
+
+
 def _rounded(time: float | None) -> float | None:
     return None if time is None else round(time, 3)
 
@@ -72,6 +86,9 @@ def as_text(plan: Plan) -> str:
     if plan.refused:
         lines += ["", "not fusable:"]
         lines += [f"  {count} x {reason}" for reason, count in Counter(plan.refused.values()).most_common()]
+    correlation = rank_correlation(plan)
+    if correlation is not None:
+        lines += ["", f"rank correlation of predicted and measured times {correlation:.2f} ({plan.coefficients})"]
     return "\n".join(lines)
 
 
@@ -93,7 +110,8 @@ def _paragraph(verdict: Verdict) -> list[str]:
     size = f"{len(group.nodes)} node{'s' * (len(group.nodes) > 1)}"
     lines.append(f"  {size}, {group.composition} composition{saved}")
     if times.measured_us is not None and times.baseline_us is not None:
-        lines.append(f"  kernel {times.measured_us:.1f} us, onnxruntime {times.baseline_us:.1f} us")
+        predicted = "" if group.predicted_us is None else f" (predicted {group.predicted_us:.1f})"
+        lines.append(f"  kernel {times.measured_us:.1f} us{predicted}, onnxruntime {times.baseline_us:.1f} us")
     if verdict.verified.checked:
         lines.append(f"  {_comparison(verdict.verified)}")
     lines.append(f"  operators: {listed}")

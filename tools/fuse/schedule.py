@@ -16,7 +16,19 @@ from dataclasses import dataclass
 from sartor.tools.fuse import ops
 from sartor.tools.fuse.axes import Atom, NotEmittableError
 from sartor.tools.fuse.layout import Layout, ranked
-from sartor.tools.fuse.program import At, Concat, Elementwise, Iota, Load, Program, Reduce, Take, Value, operands
+from sartor.tools.fuse.program import (
+    At,
+    Concat,
+    Elementwise,
+    Iota,
+    Load,
+    Program,
+    Reduce,
+    Take,
+    Value,
+    operands,
+    parts,
+)  # fmt: skip
 
 KEEP_COST = 0.2
 """Nanoseconds an element above which a value that two loops need is kept instead of computed twice."""
@@ -77,6 +89,14 @@ class Schedule:
     tree: tuple[Loop | Leaf, ...]
     tile: tuple[Atom, Atom, int] | None
     buffers: dict[Root, tuple[Atom, ...]]
+
+
+def schedules(program: Program) -> tuple[Schedule, ...]:
+    """Schedule the parts of a program, which one kernel runs one after the other (kernel packing).
+
+    Raises NotEmittableError as `schedule` does.
+    """
+    return tuple(schedule(part) for part in parts(program))
 
 
 def schedule(program: Program) -> Schedule:

@@ -1,46 +1,37 @@
-"""From a schedule to the source of a numba kernel (the interface is described in share/runtime/kernel.py)."""
+"""The loops of one part of a numba kernel: from a schedule to the body of its tasks."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
 from sartor.tools.fuse import ops
-from sartor.tools.fuse.axes import Atom, Size, axis_size
-from sartor.tools.fuse.program import At, Load, Reduce
+from sartor.tools.fuse.axes import Atom
+from sartor.tools.fuse.program import Reduce
 from sartor.tools.fuse.render.source import Placed
-from sartor.tools.fuse.render.values import MAX_TENSORS, Values, factor
-from sartor.tools.fuse.schedule import Leaf, Loop, Root, Schedule
+from sartor.tools.fuse.render.values import Values, factor
+from sartor.tools.fuse.schedule import Leaf, Loop, Root
 
-ALIGN = 64
 UNROLLED = 64
 """Iterations up to which LLVM may unroll a loop completely."""
 
 
-def render(schedule: Schedule) -> str:
-    """Write the kernel's source: a function `kernel` of six arguments.
+def write_task(values: Values) -> list[str]:
+    """Write what one task, the variable `task`, does.
 
-    Raises NotEmittableError for what the schedule or the interface can't express.
+    Raises NotEmittableError for what the schedule can't express.
     """
-    return _Kernel(schedule).source()
+    return _Part(values).tasks()
 
 
-class _Kernel:
-    def __init__(self, schedule: Schedule) -> None:
-        self.schedule = schedule
-        self.values = Values(schedule)
-        self.out = self.values.out
+class _Part:
+    def __init__(self, values: Values) -> None:
+        self.schedule = values.schedule
+        self.values = values
+        self.out = values.out
         self.accumulators: dict[Root, str] = {}
 
-    def source(self) -> str:
-        """Put sizes, plan query and task loop together."""
-        tasks = self._tasks()
-        plan = self._plan()
-        lines = ["def kernel(inputs, outputs, dims, scratch, begin, end):"]
-        body = [*self.values.sizes.lines, "if begin < 0:", *("    " + line for line in plan), *self._pointers()]
-        body += ["for task in range(begin, end):", *("    " + line for line in tasks), "return 0"]
-        return "\n".join(lines + ["    " + line for line in body]) + "\n"
-
-    def _tasks(self) -> list[str]:
+    def tasks(self) -> list[str]:
+        """Find the indices of the parallel loops, then run the others."""
         rest = "task"
         atoms = list(self.schedule.parallel)
         for atom in reversed(atoms):
@@ -69,69 +60,6 @@ class _Kernel:
             self.out.close(f"if {outer.text} >= {low} and {outer.text} < {high}:")
         self.values.index[cut] = outer
         del self.values.segments[cut]
-
-    def _plan(self) -> list[str]:
-        counts = [self.values.loop_count(atom) for atom in self.schedule.parallel]
-        total = [self.values.sizes.text(size) for size in self._volumes()]
-        all_of = self._in_every_output()
-        some = " and ".join(f"{self.values.sizes.names[name]} > 0" for name in sorted(all_of))
-        tasks = " * ".join(counts) or "1"
-        facts = [f"({tasks}) if {some} else 0" if some else tasks, self._scratch_end(), " + ".join(total)]
-        for kind in self.values.program.outputs:
-            facts += [self.values.sizes.text(axis_size(axis)) for axis in kind.axes]
-        wrong = [f"if {check}: return 1" for check in dict.fromkeys(self.values.sizes.checks(self._picked()))]
-        number = MAX_TENSORS - 1
-        return [*wrong, *(f"store_i64(scratch, {i}, {fact}, {number})" for i, fact in enumerate(facts)), "return 0"]
-
-    def _in_every_output(self) -> frozenset[str]:
-        """Return the sizes that every output has: where one is 0 there is nothing to do."""
-        shapes = [
-            {name for axis in kind.axes for name in axis_size(axis).names} for kind in self.values.program.outputs
-        ]
-        return frozenset(set.intersection(*shapes))
-
-    def _picked(self) -> frozenset[str]:
-        """Return the sizes of which one fixed element is read: none of them may be 0."""
-        picks = [value.index for value in self.values.layout.values if isinstance(value, At) and not value.index.atom]
-        return frozenset(name for index in picks if index.length for name in index.length.names)
-
-    def _volumes(self) -> list[Size]:
-        """Return the bytes of every input that is read and of every output."""
-        seen: dict[int, Size] = {}
-        for value in self.values.layout.values:
-            if isinstance(value, Load):
-                size = Size(ops.STORAGE[value.dtype].size)
-                for atom in self.values.layout.flat(value.axes):
-                    size = size * atom.size
-                seen[value.position] = size
-        out = []
-        for value in self.values.program.outputs:
-            size = Size(ops.STORAGE[value.dtype].size)
-            for atom in self.values.layout.flat(value.axes):
-                size = size * atom.size
-            out.append(size)
-        return [*seen.values(), *out]
-
-    def _pointers(self) -> list[str]:
-        lines = [f"x{i} = inputs[{i}]" for kind, i in self._named("in")]
-        lines += [f"y{i} = outputs[{i}]" for kind, i in self._named("out")]
-        offset = "0"
-        for root, name in self.values.slots.items():
-            lines.append(f"{name} = advance(scratch, {offset})")
-            offset = f"{offset} + {self._slot_bytes(root)}"
-        return lines
-
-    def _named(self, kind: str) -> list[tuple[str, int]]:
-        return [key for key in self.values.tensor if isinstance(key, tuple) and key[0] == kind]
-
-    def _slot_bytes(self, root: Root) -> str:
-        elements = " * ".join(self.values.stored_count(atom) for atom in self.schedule.buffers[root]) or "1"
-        width = ops.STORAGE[root.value.dtype]
-        size = 4 if width.memory == "f16" else width.size
-        return f"({size} * {elements} + {ALIGN - 1}) // {ALIGN} * {ALIGN}"
-
-    def _scratch_end(self) -> str:
-        return " + ".join(self._slot_bytes(root) for root in self.values.slots) or "0"
 
     def _body(self, items: tuple[Loop | Leaf, ...], above: tuple[Atom, ...]) -> None:
         for item in items:
@@ -222,8 +150,8 @@ class _Kernel:
             self._accumulate(root, place, kind)
         elif root.output is not None:
             at = self.values.offset(root.own, {}, self.values.size)
-            memory, number = ops.STORAGE[root.value.dtype].memory, self.values.tensor["out", root.output]
-            self.out.line(f"store_{memory}(y{root.output}, {at.text}, {place.text}, {number})")
+            memory, number = ops.STORAGE[root.value.dtype].memory, self.values.tensor["out", self.values.position(root)]
+            self.out.line(f"store_{memory}(y{self.values.position(root)}, {at.text}, {place.text}, {number})")
         elif root in self.values.slots:
             at = self.values.offset(self.values.slot_order(root), {}, self.values.stored_count, shift=True)
             self.out.line(

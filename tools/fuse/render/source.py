@@ -25,8 +25,9 @@ class Placed:
 class Source:
     """A stack of open blocks; what depends on outer loops only is written to the outer block."""
 
-    def __init__(self) -> None:
+    def __init__(self, suffix: str = "") -> None:
         self.blocks = [Block()]
+        self._suffix = suffix
         self._count = 0
 
     @property
@@ -37,7 +38,7 @@ class Source:
     def fresh(self, prefix: str) -> str:
         """Make a new variable name."""
         self._count += 1
-        return f"{prefix}{self._count}"
+        return f"{prefix}{self._count}{self._suffix}"
 
     def line(self, text: str, depth: int | None = None) -> None:
         """Append a statement to a block, by default the innermost."""

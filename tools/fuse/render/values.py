@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from itertools import pairwise
 
 from sartor.tools.fuse import ops
 from sartor.tools.fuse.axes import Atom, NotEmittableError
@@ -28,33 +27,42 @@ MAX_TENSORS = 64
 Env = dict[Atom, Placed]
 """Loops that a slice, gather or concatenation has replaced by another index."""
 
+Tensors = dict[tuple[str, int] | Root, int]
+"""The number of every input, output and buffer of a kernel, by which loads and stores say what they touch."""
+
 
 class Values:
-    """Evaluates values at the current point of a kernel's loops; what is needed once goes to the block it belongs to.
+    """Evaluates values at the current point of the loops of one part of a kernel; what is needed once goes to the block
+    it belongs to.
 
     `index` holds the open loops' variables, `segments` the part of a concatenation that the open loops walk over, and
     `block` the first element of the current block of the unit-stride loop.
     """
 
-    def __init__(self, schedule: Schedule) -> None:
+    def __init__(self, schedule: Schedule, sizes: Sizes, tensor: Tensors, suffix: str) -> None:
         self.schedule, self.layout = schedule, schedule.layout
         self.program = schedule.layout.program
-        self.sizes = Sizes(self.program.inputs)
-        self.out = Source()
+        self.sizes, self.tensor = sizes, tensor
+        self.out = Source(suffix)
         self.known = stored(schedule.roots)
         self.index: dict[Atom, Placed] = {}
         self.segments: dict[Atom, tuple[int, int]] = {}
         self.block: Placed | None = None
         parallel, nests = schedule.parallel, paths(schedule.tree)
         self.nesting = {root: [*parallel, *(loop.atom for loop in nest)] for root, nest in nests.items()}
-        self.slots = {root: f"m{i}" for i, root in enumerate(schedule.buffers)}
-        self.tensor = _numbers(schedule)
+        self.slots = {root: f"m{i}{suffix}" for i, root in enumerate(schedule.buffers)}
+
+    def position(self, root: Root) -> int:
+        """Return the place of an output among those of the kernel."""
+        assert root.output is not None
+        return self.program.position(root.output)
 
     def size(self, atom: Atom) -> str:
         """Spell the number of iterations of a loop, ready to be a factor."""
         return factor(self.sizes.text(atom.size))
 
     def loop_count(self, atom: Atom) -> str:
+        """Spell the number of iterations of a parallel loop, which may be one over blocks."""
         tile = self.schedule.tile
         if not tile or atom is not tile[1]:
             return self.size(atom)
@@ -63,20 +71,13 @@ class Values:
         return f"(({self.size(atom)} + {tile[2] - 1}) // {tile[2]})"
 
     def stored_count(self, atom: Atom) -> str:
+        """Spell the number of elements of a buffer along an atom."""
         tile = self.schedule.tile
         return str(tile[2]) if tile and atom is tile[0] else self.size(atom)
 
     def pieces(self, atom: Atom) -> list[tuple[int, int]]:
         """Cut a loop at the borders of every concatenation along it."""
-        borders = {0}
-        for value in self.layout.values:
-            if isinstance(value, Concat) and self.layout.one(value.atom) is atom:
-                position = 0
-                for _, _, size in value.parts:
-                    position += size.factor
-                    borders.add(position)
-        points = sorted(borders)
-        return list(pairwise(points))
+        return self.layout.pieces(atom)
 
     def _at(self, atom: Atom, env: Env) -> Placed:
         return env.get(atom) or self.index[atom]
@@ -116,9 +117,9 @@ class Values:
         root = self.known[value]
         kind = ops.compute_type(value.dtype)
         if root.output is not None:
-            at = self.offset(root.own, env, self.size)
+            at, position = self.offset(root.own, env, self.size), self.position(root)
             return self.out.hold(
-                Placed(f"load_{kind}(y{root.output}, {at.text}, {self.tensor['out', root.output]})", at.depth)
+                Placed(f"load_{kind}(y{position}, {at.text}, {self.tensor['out', position]})", at.depth)
             )
         if root not in self.slots:
             raise AssertionError("a value is read outside the loops that hold it")
@@ -215,17 +216,6 @@ class Values:
         if not root.kept:
             return self.value(root.value, {})
         return self._compute(root.value, {})
-
-
-def _numbers(schedule: Schedule) -> dict[tuple[str, int] | Root, int]:
-    """Number the inputs, outputs and buffers of a kernel."""
-    program = schedule.layout.program
-    names: list[tuple[str, int] | Root] = [("in", i) for i, kind in enumerate(program.inputs) if kind is not None]
-    names += [("out", i) for i in range(len(program.outputs))]
-    names += list(schedule.buffers)
-    if len(names) > MAX_TENSORS:
-        raise NotEmittableError("a kernel of more than 64 tensors")
-    return {name: i for i, name in enumerate(names)}
 
 
 def factor(text: str) -> str:
