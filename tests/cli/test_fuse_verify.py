@@ -122,9 +122,7 @@ def test_a_comparison_that_takes_long_is_cut_short(
     model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("SARTOR_CACHE_DIR", str(tmp_path / "cold"))
-    times = iter(range(1000))
-    monkeypatch.setattr(stage, "monotonic", lambda: next(times))
-    monkeypatch.setattr(stage, "SECONDS", 1.5)
+    monkeypatch.setattr(stage, "SECONDS", 1e-9)
     document = plan_of(capfd, model, "--no-measure")
     assert [group["verified"]["runs"] for group in document["groups"]] == [2, 2, 0]
     assert document["verification"]["checked"] == 1

@@ -11,12 +11,13 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import cache
 from itertools import cycle
 from math import prod
 from pathlib import Path
-from time import monotonic
+from time import thread_time
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -29,7 +30,7 @@ from sartor.share.inputs import Arrays, random_inputs
 from sartor.share.runtime import kernels_of, load
 from sartor.tools.fuse.accuracy import JUMPS, SHAKEN, Accuracy, accuracy, change, precision, worst
 from sartor.tools.fuse.axes import NotEmittableError, parse_size
-from sartor.tools.fuse.compile import object_name
+from sartor.tools.fuse.compile import compile_object, object_name
 from sartor.tools.fuse.kernel import kernel_source
 from sartor.tools.fuse.measure import Setting, concrete_shapes, group_model
 from sartor.tools.fuse.plan import Group, Verdict, Verification
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
     from sartor.share.double import Twin
 
 SECONDS = 6.0
-"""Time after which no further comparison starts; the next run goes on where this one stopped."""
+"""Processor time after which no further comparison starts; the next run goes on where this one stopped."""
 
 ELEMENTS = 1 << 16
 """Elements of all inputs down to which named axes are shrunk."""
@@ -58,6 +59,22 @@ BUDGET = f"not within {SECONDS:g} seconds"
 
 Step = Callable[[int], None]
 Sizes = dict[str, tuple[int, ...]]
+
+
+class Budget:
+    """The processor time that is left; compiling costs none, as a session of the fused model needs the code anyway."""
+
+    def __init__(self, seconds: float) -> None:
+        self.left = seconds
+
+    @contextmanager
+    def spend(self) -> Iterator[None]:
+        """Take the time of the block, in this thread, from what is left."""
+        started = thread_time()
+        try:
+            yield
+        finally:
+            self.left -= thread_time() - started
 
 
 class KernelFailedError(Exception):
@@ -87,13 +104,13 @@ class Run:
 
 def verify(verdicts: Sequence[Verdict], setting: Setting, step: Step) -> tuple[Verdict, ...]:
     """Compare the kernel of every distinct call that is kept, and leave out those that give other results."""
-    deadline = monotonic() + SECONDS
+    budget = Budget(SECONDS)
     known: dict[tuple[object, ...], Verification] = {}
     out = []
     for verdict in verdicts:
         key = (verdict.group.call.function.name, verdict.group.call.inputs)
         if verdict.kept and key not in known:
-            known[key] = verification(verdict.group, setting, deadline)
+            known[key] = verification(verdict.group, setting, budget)
         out.append(_judged(verdict, known[key]) if verdict.kept else verdict)
         step(1)
     return tuple(out)
@@ -105,8 +122,8 @@ def _judged(verdict: Verdict, found: Verification) -> Verdict:
     return replace(verdict, verified=found, kept=False, reason=f"its kernel gives other results: {found.reason}")
 
 
-def verification(group: Group, setting: Setting, deadline: float) -> Verification:
-    """Compare one kernel, or look it up; after the deadline it is only looked up."""
+def verification(group: Group, setting: Setting, budget: Budget) -> Verification:
+    """Compare one kernel, or look it up; when no time is left it is only looked up."""
     shapes = trial_shapes(group, setting.axes)
     if not shapes:
         return Verification(reason="its sizes are not known before run time, or too large")
@@ -114,10 +131,12 @@ def verification(group: Group, setting: Setting, deadline: float) -> Verificatio
     found = get(name)
     if found is not None:
         return Verification(**json.loads(found))
-    if monotonic() > deadline:
+    if budget.left <= 0:
         return Verification(reason=BUDGET)
+    compile_object(kernel_source(group.call)[1])
     try:
-        made = _compared(group, shapes, setting, deadline)
+        with budget.spend():
+            made = _compared(group, shapes, setting, budget.left)
     except KernelFailedError as error:
         made = Verification(checked=True, ok=False, reason=str(error))
     except (InputRefusedError, UsageError) as error:
@@ -188,15 +207,15 @@ def _weights(group: Group) -> list[str]:
     return [hashlib.sha256(tensor.tobytes()).hexdigest() for tensor in tensors if tensor is not None]
 
 
-def _compared(group: Group, shapes: Sequence[Sizes], setting: Setting, deadline: float) -> Verification:
+def _compared(group: Group, shapes: Sequence[Sizes], setting: Setting, seconds: float) -> Verification:
     """Run the comparisons of one kernel, as many as the time allows but those of one choice of sizes at least.
 
     Raises KernelFailedError, and InputRefusedError or UsageError where there is nothing to compare with.
     """
-    sides = _sides(group, setting)
+    started, sides = thread_time(), _sides(group, setting)
     runs: list[Run] = []
     for number, shape in enumerate(shapes):
-        if not runs or monotonic() <= deadline:
+        if not runs or thread_time() - started <= seconds:
             runs += _runs(sides, shape, (setting.seed, number))
     if not runs:
         raise UsageError("onnxruntime does not run its body on random inputs")
