@@ -17,10 +17,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 from _common import Bar, Outcome, finish, parser
 from _models import Facts, Job, Sizes, fuse_job, torch_job
-from models.double import run_double
 
+from sartor.share.double import run_double
 from sartor.share.timing import Race, race
 from sartor.tools.fuse.measure import runner
 
@@ -76,7 +77,7 @@ def magika_job(data: Path) -> Job:
     path = data / "classify" / "magika_v3_3.onnx"
     content = np.random.default_rng(3).integers(0, 256, (1, 2048), dtype=np.int32)
     feed = {"bytes": content}
-    return Job(MAGIKA, path, SIZES[MAGIKA], feed, run_double(str(path), feed))
+    return Job(MAGIKA, path, SIZES[MAGIKA], feed, run_double(onnx.load(path), feed))
 
 
 def measure(job: Job, threads: int, seconds: float, folder: Path) -> Result:

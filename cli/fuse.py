@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from enum import StrEnum
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -22,6 +22,10 @@ from sartor.cli._options import (
     Verbose,
     parse_shapes,
 )  # fmt: skip
+from sartor.share.errors import UsageError
+
+if TYPE_CHECKING:
+    from sartor.tools.fuse.fuse import Options
 
 
 class PlanChoice(StrEnum):
@@ -44,6 +48,20 @@ def fuse(
     measure: Annotated[
         bool, typer.Option("--measure/--no-measure", help="Keep a group only if it is faster than onnxruntime.")
     ] = True,
+    verify: Annotated[
+        bool, typer.Option("--verify/--no-verify", help="Leave out a group whose kernel gives other results.")
+    ] = True,
+    require_single_kernel: Annotated[
+        list[str] | None,
+        typer.Option("--require-single-kernel", metavar="GLOB", help="Exit with 1 unless these nodes are one kernel."),
+    ] = None,
+    inline: Annotated[
+        bool, typer.Option("--inline", help="Do the opposite: make a plain model of a fused one.")
+    ] = False,
+    emit_library: Annotated[
+        str | None,
+        typer.Option("--emit-library", metavar="FILE", help="Write the kernels for programs without sartor."),
+    ] = None,
     shape: Shapes = None,
     report: Report = None,
     seed: Seed = 0,
@@ -56,40 +74,83 @@ def fuse(
 
     The output is plain ONNX: each group of operators becomes a local function, which any runtime executes as before and
     sartor.load runs as one compiled kernel. A group is kept only if it measured faster than onnxruntime on the same
-    operators, at the sizes that --shape gives to the model's named axes. Globs match names of nodes or operator types.
+    operators, at the sizes that --shape gives to the model's named axes, and if its kernel gives the same results.
+    Globs match names of nodes or operator types. The library of --emit-library runs the kernels in any program with
+    stock onnxruntime, on processors like this one.
 
     Example:
         sartor fuse model.onnx -o fused.onnx
         sartor fuse model.onnx --dry-run
         sartor fuse model.onnx --dry-run --json --shape batch=4 > plan.json
         sartor fuse --skip Softmax --no-measure < model.onnx > fused.onnx
+        sartor fuse --inline fused.onnx -o plain.onnx
     """
-    from json import dumps
-
-    from sartor.share.artifact import check_target, write_bytes
-    from sartor.share.console import detail, note
-    from sartor.share.errors import UsageError
     from sartor.share.threads import default_threads
     from sartor.tools.fuse.fuse import Options
-    from sartor.tools.fuse.fuse import fuse as run
     from sartor.tools.fuse.group import Selection
-    from sartor.tools.fuse.report import as_data, as_text, headline
 
-    target = None if dry_run else output
-    if [target, "-" if dry_run or as_json else None, report].count("-") > 1:
-        raise UsageError("model, plan and report can't share stdout", remedy="Name files by -o and --report")
-    for path in (report, target):
+    argv = None if no_history else sys.argv[1:]
+    if inline:
+        given = {"--dry-run": dry_run, "--json": as_json, "--only": only, "--skip": skip, "--no-measure": not measure,
+                 "--no-verify": not verify, "--require-single-kernel": require_single_kernel,
+                 "--emit-library": emit_library, "--shape": shape, "--report": report, "--seed": seed,
+                 "--threads": threads, "--plan": plan is not PlanChoice.search}  # fmt: skip
+        _restore(model, output, [option for option, value in given.items() if value], argv)
+        return
+    if dry_run and emit_library is not None:
+        raise UsageError("--dry-run writes nothing that a library fits", remedy="Leave out one of the two")
+    target, shown = None if dry_run else output, "-" if dry_run or as_json else None
+    _check_targets(target, shown, report, emit_library)
+    selection = Selection(tuple(only or ()), tuple(skip or ()))
+    demands = tuple(require_single_kernel or ())
+    sizes, count = parse_shapes(shape), threads or default_threads()
+    options = Options(selection, measure, verify, demands, emit_library, count, seed, sizes, plan.value)
+    _fuse(model, target, options, argv, report, as_json)
+
+
+def _restore(model: str, output: str, others: list[str], argv: list[str] | None) -> None:
+    """Inline the groups of a fused model; raises UsageError for options that have no part in it."""
+    from sartor.share.artifact import check_target
+    from sartor.share.console import note
+    from sartor.tools.fuse.restore import restore
+
+    if others:
+        raise UsageError(f"--inline excludes {', '.join(others)}", remedy="Leave out one or the other")
+    check_target(output)
+    note(str(restore(model, output, argv)))
+
+
+def _check_targets(target: str | None, shown: str | None, report: str | None, library: str | None) -> None:
+    """Raise before any work is done if an output can't be written."""
+    from sartor.share.artifact import check_target
+
+    if [target, shown, report, library].count("-") > 1:
+        raise UsageError("model, plan, report and library can't share stdout", remedy="Name files for all but one")
+    for path in (report, library, target):
         if path is not None:
             check_target(path)
-    selection = Selection(tuple(only or ()), tuple(skip or ()))
-    options = Options(selection, measure, threads or default_threads(), seed, parse_shapes(shape), plan.value)
-    made = run(model, target, options, None if no_history else sys.argv[1:])
+
+
+def _fuse(
+    model: str, target: str | None, options: Options, argv: list[str] | None, report: str | None, as_json: bool
+) -> None:
+    """Fuse, and say what was done; raises GoalNotMetError if nothing was, because a demand is not met."""
+    from json import dumps
+
+    from sartor.share.artifact import write_bytes
+    from sartor.share.console import detail, note
+    from sartor.tools.fuse.fuse import fuse as run
+    from sartor.tools.fuse.report import as_data, as_text, headline
+    from sartor.tools.fuse.require import require_met
+
+    plan = run(model, target, options, argv)
     if report is not None:
-        write_bytes((dumps(as_data(made), indent=2) + "\n").encode(), report)
+        write_bytes((dumps(as_data(plan), indent=2) + "\n").encode(), report)
     if as_json:
-        print(dumps(as_data(made), indent=2))
-    elif dry_run:
-        print(as_text(made))
-    else:
-        note(headline(made))
-        detail(as_text(made))
+        print(dumps(as_data(plan), indent=2))
+    elif target is None:
+        print(as_text(plan))
+    elif not plan.unmet:
+        note(headline(plan))
+        detail(as_text(plan))
+    require_met(plan, model)

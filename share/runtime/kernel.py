@@ -49,8 +49,21 @@ class FunctionCall:
 
 
 @dataclass(frozen=True)
+class ObjectCode:
+    """An object file that defines one kernel under a symbol of its own, for a processor with these extensions."""
+
+    symbol: str
+    data: bytes
+    processor: str
+    features: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Kernel:
-    """Machine code for one function and one combination of types; `owner` keeps the code alive."""
+    """Machine code for one function and one combination of types; `owner` keeps the code alive.
+
+    `code` is what a library without Python can be linked from; None where the executor has no such thing.
+    """
 
     domain: str
     name: str
@@ -58,6 +71,7 @@ class Kernel:
     inputs: tuple[TensorType | None, ...]
     outputs: tuple[TensorType, ...]
     owner: object
+    code: ObjectCode | None = None
 
 
 Executor = Callable[[FunctionCall], Kernel | None]

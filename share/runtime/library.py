@@ -11,13 +11,14 @@ import shlex
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from sartor.share import cache
 from sartor.share.errors import UsageError
 
-_SOURCE = Path(__file__).with_name("ops.c")
+SOURCE = Path(__file__).with_name("ops.c")
 _FLAGS = ("-std=gnu11", "-O2", "-fPIC", "-shared", "-pthread", "-fvisibility=default")
 _COMPILERS = ("cc", "gcc", "clang")
 
@@ -74,13 +75,13 @@ def _build(folder: Path, wanted: str, search_path: str) -> LibraryState:
     path = cache.path_of(name)
     if path is not None and _opens(path):
         return LibraryState(path, f"in the cache ({path})")
-    compiler = _find_compiler(wanted, search_path)
+    compiler = find_compiler(wanted, search_path)
     if compiler is None:
         return LibraryState(None, "no C compiler: segments are used")
     return _compile(compiler, name)
 
 
-def _find_compiler(wanted: str, search_path: str) -> tuple[str, ...] | None:
+def find_compiler(wanted: str, search_path: str) -> tuple[str, ...] | None:
     """Return the command of `$CC` or of the first compiler on the path, or None."""
     for candidate in (shlex.split(wanted), *([name] for name in _COMPILERS)):
         if candidate and (program := shutil.which(candidate[0], path=search_path)):
@@ -92,7 +93,7 @@ def _cache_name() -> str:
     """Return the name of the library built from this source for this kind of machine."""
     # Not of the compiler: a node without one takes what another node built.
     identity = (*_FLAGS, platform.machine(), *platform.libc_ver())
-    digest = hashlib.sha256(repr(identity).encode() + _SOURCE.read_bytes())
+    digest = hashlib.sha256(repr(identity).encode() + SOURCE.read_bytes())
     return f"ops_{digest.hexdigest()[:24]}.so"
 
 
@@ -100,20 +101,28 @@ def _compile(compiler: tuple[str, ...], name: str) -> LibraryState:
     """Compile the library into the cache."""
     with tempfile.TemporaryDirectory(prefix="sartor-cc-") as folder:
         built = Path(folder) / name
-        command = [*compiler, *_FLAGS, "-o", str(built), str(_SOURCE)]
-        try:
-            # What a compiler that is killed leaves behind goes with the folder.
-            own = {**os.environ, "TMPDIR": folder}
-            result = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=120, env=own)
-        except (OSError, subprocess.TimeoutExpired) as error:
-            return LibraryState(None, f"{compiler[0]} does not run ({error}): segments are used")
-        if result.returncode != 0:
-            reason = (result.stderr.strip().splitlines() or [f"exit {result.returncode}"])[0]
-            return LibraryState(None, f"{compiler[0]} failed ({reason}): segments are used")
+        command = [*compiler, *_FLAGS, "-o", str(built), str(SOURCE)]
+        if problem := run_compiler(command, folder):
+            return LibraryState(None, f"{problem}: segments are used")
         path = cache.put_file(name, built.read_bytes())
     if path is None or not _opens(path):
         return LibraryState(None, f"the library cannot be opened from {cache.cache_dir()}: segments are used")
     return LibraryState(path, f"built ({path})")
+
+
+def run_compiler(command: Sequence[str], folder: str) -> str:
+    """Run a compiler in a folder and say what went wrong, or nothing."""
+    try:
+        # What a compiler that is killed leaves behind goes with the folder.
+        own = {**os.environ, "TMPDIR": folder}
+        result = subprocess.run(
+            command, capture_output=True, text=True, errors="replace", timeout=120, env=own, cwd=folder
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return f"{command[0]} does not run ({error})"
+    if result.returncode != 0:
+        return f"{command[0]} failed ({(result.stderr.strip().splitlines() or [f'exit {result.returncode}'])[0]})"
+    return ""
 
 
 def _opens(path: Path) -> bool:

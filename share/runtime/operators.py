@@ -6,19 +6,18 @@ import ctypes
 import weakref
 from collections import deque
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import onnx_ir as ir
 
-from sartor.share.runtime.kernel import Kernel, TensorType
+from sartor.share.runtime.kernel import Kernel
 from sartor.share.runtime.library import load_library
 
 if TYPE_CHECKING:
     import onnxruntime
-
-_Types = tuple[TensorType | None, ...]
 
 # Without a lock, because the garbage collector may call `_retire` anywhere: each operation on a deque is atomic.
 _retired: deque[tuple[ctypes.CDLL, int, tuple[Kernel, ...]]] = deque()
@@ -61,9 +60,8 @@ def register_operators(
     if not handle:
         raise MemoryError
     registration = Registration(library, handle, tuple(kernels))
-    by_name = sorted(kernels, key=_name)
-    for _, group in groupby(by_name, key=_name):
-        _add_function(library, handle, list(group))
+    for operator in operators_of(kernels):
+        _add(library, handle, operator)
     # Both calls are made by this thread, which is how the library knows what to register.
     library.sartor_use(handle)
     options.register_custom_ops_library(str(path))
@@ -75,35 +73,53 @@ def _name(kernel: Kernel) -> tuple[str, str]:
     return kernel.domain, kernel.name
 
 
-def _add_function(library: ctypes.CDLL, handle: int, kernels: list[Kernel]) -> None:
-    """Add one operator for each combination of element types that the kernels of a function take."""
+@dataclass(frozen=True)
+class Operator:
+    """A custom operator: a function with one combination of element types, and the kernels for its calls in order."""
+
+    domain: str
+    name: str
+    inputs: int
+    outputs: int
+    types: tuple[int, ...]
+    optional: tuple[bool, ...]
+    kernels: tuple[Kernel, ...]
+
+
+def operators_of(kernels: Sequence[Kernel]) -> list[Operator]:
+    """Return one operator for each combination of element types that the kernels of a function take."""
+    found = []
+    for _, group in groupby(sorted(kernels, key=_name), key=_name):
+        found += _operators(list(group))
+    return found
+
+
+def _operators(kernels: list[Kernel]) -> list[Operator]:
+    """Return the operators of one function."""
     inputs = [kernel.inputs for kernel in kernels]
-    optional = [any(types[i] is None for types in inputs) for i in range(len(inputs[0]))]
+    optional = tuple(any(types[i] is None for types in inputs) for i in range(len(inputs[0])))
     defaults = [
         next((t.dtype for t in column if t is not None), ir.DataType.FLOAT) for column in zip(*inputs, strict=True)
     ]
-    operators: dict[tuple[int, ...], int] = {}
+    by_types: dict[tuple[int, ...], list[Kernel]] = {}
     for kernel in kernels:
-        types = _element_types(kernel, defaults)
-        if types not in operators:
-            operators[types] = _add_operator(library, handle, kernel, types, optional)
-        ranks = _ranks(kernel.inputs + kernel.outputs)
-        if library.sartor_add_variant(operators[types], kernel.address, _int32(ranks)):
-            raise MemoryError
+        by_types.setdefault(_element_types(kernel, defaults), []).append(kernel)
+    return [
+        Operator(*_name(mates[0]), len(mates[0].inputs), len(mates[0].outputs), types, optional, tuple(mates))
+        for types, mates in by_types.items()
+    ]
 
 
-def _add_operator(
-    library: ctypes.CDLL, handle: int, kernel: Kernel, types: tuple[int, ...], optional: list[bool]
-) -> int:
-    """Add an operator and return its handle."""
-    flags = (ctypes.c_uint8 * len(optional))(*optional)
-    names = kernel.domain.encode(), kernel.name.encode()
-    operator: int | None = library.sartor_add_op(
-        handle, *names, len(kernel.inputs), len(kernel.outputs), _int32(types), flags
-    )
-    if not operator:
+def _add(library: ctypes.CDLL, handle: int, operator: Operator) -> None:
+    """Add an operator and its kernels to a registration."""
+    flags = (ctypes.c_uint8 * len(operator.optional))(*operator.optional)
+    names = operator.domain.encode(), operator.name.encode()
+    added = library.sartor_add_op(handle, *names, operator.inputs, operator.outputs, _int32(operator.types), flags)
+    if not added:
         raise MemoryError
-    return operator
+    for kernel in operator.kernels:
+        if library.sartor_add_variant(added, kernel.address, _int32(ranks_of(kernel))):
+            raise MemoryError
 
 
 def _element_types(kernel: Kernel, defaults: list[ir.DataType]) -> tuple[int, ...]:
@@ -112,9 +128,9 @@ def _element_types(kernel: Kernel, defaults: list[ir.DataType]) -> tuple[int, ..
     return tuple(int(dtype) for dtype in (*inputs, *(t.dtype for t in kernel.outputs)))
 
 
-def _ranks(types: _Types) -> list[int]:
-    """Return the ranks, -1 where a tensor is absent."""
-    return [-1 if type_ is None else type_.rank for type_ in types]
+def ranks_of(kernel: Kernel) -> list[int]:
+    """Return the ranks of the inputs, then of the outputs, -1 where a tensor is absent."""
+    return [-1 if type_ is None else type_.rank for type_ in (*kernel.inputs, *kernel.outputs)]
 
 
 def _int32(values: Sequence[int]) -> ctypes.Array[ctypes.c_int32]:

@@ -8,6 +8,9 @@
    in the same thread, the `RegisterCustomOps` call of one session. The caller holds one reference and each kernel
    instance of the session another; the last to go frees everything.
 
+   With SARTOR_KERNELS, the name of a generated file, this becomes a library of its own instead (ahead.py): kernels are
+   linked in, the file holds their table, and any program can register it. It exports `RegisterCustomOps` alone.
+
    A kernel, its plan query and its tasks are described in kernel.py. */
 
 #include <pthread.h>
@@ -16,7 +19,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
+#define EXPORT __attribute__((visibility("default")))
 #define API_VERSION 24    /* the first with a shape accessor that doesn't allocate */
 #define OP_VERSION 16     /* the first with CreateKernelV2 and KernelComputeV2 */
 #define INLINE_BYTES (128 << 10) /* calls that move less run in the calling thread */
@@ -107,6 +112,8 @@ struct op {
 };
 
 struct registration {
+    struct registration *next;
+    const any_fn *api;
     struct ort ort;
     atomic_long references;
     int64_t threads;
@@ -129,7 +136,9 @@ struct buffer {
 };
 
 static atomic_long live;
+#ifndef SARTOR_KERNELS
 static _Thread_local struct registration *pending;
+#endif
 static pthread_key_t buffer_key;
 
 /* Scratch memory: one growing buffer a thread. */
@@ -417,9 +426,6 @@ int sartor_add_variant(struct op *op, kernel_fn run, const int32_t *ranks) {
     return 0;
 }
 
-/* Let the next RegisterCustomOps call of this thread register these operators. */
-void sartor_use(struct registration *registration) { pending = registration; }
-
 static struct ort read_api(const any_fn *api) {
     return (struct ort){
         .create_status = (create_status_fn)api[0],
@@ -444,15 +450,99 @@ static OrtStatus *create_domains(struct registration *registration) {
     return status;
 }
 
-OrtStatus *RegisterCustomOps(OrtSessionOptions *options, const OrtApiBase *base) {
+#ifdef SARTOR_KERNELS
+
+struct ready_variant {
+    kernel_fn run;
+    const int32_t *ranks;
+};
+
+struct ready_op {
+    const char *domain, *name;
+    size_t inputs, outputs;
+    const int32_t *types;
+    const uint8_t *optional;
+    const struct ready_variant *variants; /* up to one without a function */
+};
+
+#include SARTOR_KERNELS /* OPS, up to one without a name, and lacking_feature */
+
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static struct registration *built; /* one for each onnxruntime in the process; they live as long as it does */
+
+static int fill(struct registration *registration) {
+    for (const struct ready_op *ready = OPS; ready->name != NULL; ready++) {
+        struct op *op = sartor_add_op(
+            registration, ready->domain, ready->name, ready->inputs, ready->outputs, ready->types, ready->optional);
+        if (op == NULL) return 1;
+        for (const struct ready_variant *variant = ready->variants; variant->run != NULL; variant++)
+            if (sartor_add_variant(op, variant->run, variant->ranks) != 0) return 1;
+    }
+    return 0;
+}
+
+static OrtStatus *build(const any_fn *api, create_status_fn fail) {
+    /* A session with fewer threads runs the same chunks one after the other. */
+    struct registration *registration = sartor_new(sysconf(_SC_NPROCESSORS_ONLN));
+    if (registration == NULL) return fail(ORT_FAIL, "sartor: out of memory");
+    registration->api = api;
+    registration->ort = read_api(api);
+    OrtStatus *status =
+        fill(registration) != 0 ? fail(ORT_FAIL, "sartor: out of memory") : create_domains(registration);
+    if (status != NULL) return sartor_release(registration), status;
+    registration->next = built;
+    built = registration;
+    return NULL;
+}
+
+static struct registration *find_built(const any_fn *api) {
+    struct registration *registration = built;
+    while (registration != NULL && registration->api != api) registration = registration->next;
+    return registration;
+}
+
+static OrtStatus *take(const any_fn *api, create_status_fn fail, struct registration **taken) {
+    const char *lacking = lacking_feature();
+    if (lacking != NULL) {
+        char message[256];
+        snprintf(
+            message, sizeof message,
+            "sartor: these kernels are for processors with %s, which this one lacks; emit the library on this machine",
+            lacking);
+        return fail(ORT_FAIL, message);
+    }
+    if (api == NULL) return NULL;
+    pthread_mutex_lock(&lock);
+    OrtStatus *status = find_built(api) == NULL ? build(api, fail) : NULL;
+    *taken = find_built(api);
+    pthread_mutex_unlock(&lock);
+    return status;
+}
+
+#else
+
+/* Let the next RegisterCustomOps call of this thread register these operators. */
+void sartor_use(struct registration *registration) { pending = registration; }
+
+static OrtStatus *take(const any_fn *api, create_status_fn fail, struct registration **taken) {
     struct registration *registration = pending;
-    const any_fn *api = base->GetApi(API_VERSION);
     pending = NULL;
-    create_status_fn fail = (create_status_fn)base->GetApi(1)[0];
-    if (api == NULL) return fail(ORT_FAIL, "sartor: onnxruntime is older than 1.24");
+    if (api == NULL) return NULL;
     if (registration == NULL) return fail(ORT_FAIL, "sartor: nothing to register");
     registration->ort = read_api(api);
-    OrtStatus *status = create_domains(registration);
+    *taken = registration;
+    return create_domains(registration);
+}
+
+#endif
+
+EXPORT OrtStatus *RegisterCustomOps(OrtSessionOptions *options, const OrtApiBase *base) {
+    const any_fn *api = base->GetApi(API_VERSION);
+    create_status_fn fail = (create_status_fn)base->GetApi(1)[0];
+    struct registration *registration = NULL;
+    OrtStatus *status = take(api, fail, &registration);
+    if (status != NULL) return status;
+    if (api == NULL) return fail(ORT_FAIL, "sartor: onnxruntime is older than 1.24");
     for (struct domain *domain = registration->domains; domain != NULL && status == NULL; domain = domain->next)
         status = registration->ort.add_domain(options, domain->handle);
     return status;

@@ -32,10 +32,11 @@ from sartor.share.runtime import kernels_of
 
 DOCUMENT_KEYS = [
     "schema", "dispatches_before", "dispatches_after", "coefficients", "rank_correlation", "groups", "refused",
+    "verification", "unmet",
 ]  # fmt: skip
 GROUP_KEYS = [
     "id", "function", "nodes", "composition", "bytes_saved", "predicted_us", "measured_us", "baseline_us", "kept",
-    "reason",
+    "reason", "verified",
 ]  # fmt: skip
 MEMBERS = [["add_a", "gelu_b"], ["add_d", "gelu_e"], ["layernormalization_g", "softmax_y"]]
 
@@ -104,7 +105,8 @@ def test_dry_run_as_text(model: Path, capfd: pytest.CaptureFixture[str]) -> None
     assert (err, [path.name for path in model.parent.iterdir()]) == ("", ["net.onnx"])
     assert lines[0] == "3 of 3 groups fused; non-compute operators 4 -> 3"
     assert lines[1:3] == ["", f"g0 {calls(fused(model))[0]} fused: not measured"]
-    assert lines[3:6] == [
+    assert lines[4].startswith("  4 runs against float64: error ")
+    assert [lines[3], *lines[5:7]] == [
         "  2 nodes, thread composition, 2048 bytes of traffic saved",
         "  operators: Add, Gelu",
         "  nodes: add_a gelu_b",
@@ -188,7 +190,10 @@ def test_history(model: Path, sartor: RunSartor) -> None:
     written = shlex.split("fuse net.onnx -o a.onnx --only Gelu --shape batch=2 --seed 7 -@ 1 -q")
     assert (record["tool"], record["version"], record["argv"]) == ("fuse", package.__version__, written)
     assert (record["seed"], record["previous"]) == (7, None)
-    parameters = {"only": ["Gelu"], "skip": [], "measure": True, "threads": 1, "shapes": {"batch": [2]}}
+    parameters = {
+        "only": ["Gelu"], "skip": [], "measure": True, "verify": True, "require": [], "threads": 1,
+        "shapes": {"batch": [2]},
+    }  # fmt: skip
     assert record["parameters"] == parameters
     assert fuse(first, "-o", second, "--no-measure", "-q") == 0
     assert [entry["previous"] for entry in history(second)] == [None, record["id"]]
@@ -205,8 +210,8 @@ def test_sizes_count(model: Path, capfd: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize(
     ("options", "reason"),
     [
-        (["--json"], "model, plan and report can't share stdout. Name files by -o and --report"),
-        (["--report", "-"], "model, plan and report can't share stdout. Name files by -o and --report"),
+        (["--json"], "model, plan, report and library can't share stdout. Name files for all but one"),
+        (["--report", "-"], "model, plan, report and library can't share stdout. Name files for all but one"),
         (["--shape", "q=1", "--dry-run"], "--shape q: no such input or axis. The inputs are x"),
         (["--shape", "batch", "--dry-run"], "--shape batch: a shape is a name, an equals sign and sizes. Write it as"),
         (["--threads", "0"], "invalid value for '-@' / '--threads': 0 is not in the range x>=1. See `sartor fuse"),
@@ -241,6 +246,14 @@ def test_fusing_twice_changes_nothing(model: Path, capfd: pytest.CaptureFixture[
     assert calls(twice) == calls(once)
     assert onnx.load(twice).functions == onnx.load(once).functions
     assert_same_results(twice, model, kernels=2)
+
+
+def test_fusing_the_rest_later_gives_the_same(model: Path) -> None:
+    first, second = fused(model, "--only", "Softmax"), model.with_name("second.onnx")
+    assert fuse(first, "-o", second, "--no-measure", "-q") == 0
+    assert_same_results(second, model, kernels=3)
+    names = [node.name for node in onnx.load(second).graph.node]
+    assert len(set(names)) == len(names)
 
 
 def test_kernels_are_found_after_another_tool_rewrote_the_file(model: Path, tmp_path: Path) -> None:

@@ -166,8 +166,8 @@ RELOAD = """
 import ctypes, sys
 import numpy as np
 from sartor.share.cache import get
-from sartor.tools.fuse.compile import link
-address, owner = link(get(sys.argv[1]))
+from sartor.tools.fuse.compile import link, object_code
+address, owner = link(object_code(sys.argv[1], get(sys.argv[1])))
 function = ctypes.CFUNCTYPE(ctypes.c_int64, *[ctypes.c_void_p] * 4, ctypes.c_int64, ctypes.c_int64)(address)
 x, y, dims = np.full(100, 0.5), np.zeros(100), np.array([100])
 pointers = [(ctypes.c_void_p * 1)(array.ctypes.data) for array in (x, y)]

@@ -6,11 +6,13 @@ import os
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 from tests.conftest import RunSartor
 from tests.models.conftest import check_results, fused
 
 from sartor.share.artifact import read_model
+from sartor.share.double import run_double
 from sartor.share.inputs import random_inputs
 
 DATA = os.environ.get("SARTOR_DATA")
@@ -31,13 +33,11 @@ def draw(path: Path, shapes: dict[str, tuple[int, ...]]) -> dict[str, np.ndarray
 @pytest.mark.parametrize("measure", [False, True], ids=["unmeasured", "measured"])
 @pytest.mark.parametrize("path", PATHS, ids=[path.stem for path in PATHS])
 def test_a_real_model_fuses(path: Path, measure: bool, tmp_path: Path, sartor: RunSartor) -> None:
-    from models.double import run_double
-
     shapes, target = SHAPES.get(path.stem, {}), tmp_path / "fused.onnx"
     plan = fused(path, target, measure, shapes)
     assert measure or plan.kept
     feed = draw(path, shapes)
-    check_results(path, target, feed, run_double(str(path), feed))
+    check_results(path, target, feed, run_double(onnx.load(path), feed))
     sizes = [f"--shape={name}={','.join(map(str, size))}" for name, size in shapes.items()]
     done = sartor("verify", target, "--against", path, *sizes)
     assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")

@@ -18,8 +18,8 @@ from typing import Any
 import llvmlite.binding as llvm
 
 from sartor.share.cache import get, put
+from sartor.share.runtime.kernel import ObjectCode
 
-SYMBOL = "sartor_kernel"
 FASTMATH = {"reassoc", "contract", "nsz"}
 
 _ENTRY = """\
@@ -60,6 +60,13 @@ def _load_mathematics() -> None:
 
 
 @cache
+def _processor() -> tuple[str, tuple[str, ...]]:
+    """Return the processor that code is compiled for, and those of its extensions that may be used."""
+    features = llvm.get_host_cpu_features()
+    return llvm.get_host_cpu_name(), tuple(sorted(name for name, present in features.items() if present))
+
+
+@cache
 def _toolchain() -> str:
     """Digest everything but the source that machine code depends on."""
     here = Path(__file__).parent
@@ -77,18 +84,28 @@ def object_name(source: str) -> str:
     return f"k_{hashlib.sha256((source + _toolchain()).encode()).hexdigest()[:32]}.o"
 
 
-def compile_object(source: str) -> bytes:
+def entry_point(name: str) -> str:
+    """Return the only symbol that the object of this name defines: no two kernels share one."""
+    return f"sartor_{name.removesuffix('.o')}"
+
+
+def compile_object(source: str) -> ObjectCode:
     """Return the object file of a kernel, from the cache or freshly compiled."""
     name = object_name(source)
     found = get(name)
     if found is None:
-        found = _emit(llvm_ir(source))
+        found = _emit(llvm_ir(source), entry_point(name))
         put(name, found)
-    return found
+    return object_code(name, found)
+
+
+def object_code(name: str, data: bytes) -> ObjectCode:
+    """Say what a cached object defines, and for which processor."""
+    return ObjectCode(entry_point(name), data, *_processor())
 
 
 def llvm_ir(source: str) -> str:
-    """Compile source with numba and return optimised LLVM IR whose entry point is `SYMBOL`."""
+    """Compile source with numba and return optimised LLVM IR with our entry point."""
     from numba import cfunc, types
 
     names = _namespace()
@@ -99,7 +116,7 @@ def llvm_ir(source: str) -> str:
     signature = types.int64(pointers, pointers, sizes, types.voidptr, types.int64, types.int64)
     compiled = cfunc(signature, fastmath=FASTMATH, error_model="numpy")(scope["kernel"])
     wrapper = rf'^define [^\n]*@"?{re.escape(compiled.native_name)}"?\([^\n]*\n.*?^\}}\n'
-    entry = _ENTRY.format(symbol=SYMBOL, inner=compiled.native_name.removeprefix("cfunc."))
+    entry = _ENTRY.format(symbol=entry_point(object_name(source)), inner=compiled.native_name.removeprefix("cfunc."))
     text, count = re.subn(wrapper, lambda _: entry, compiled.inspect_llvm(), flags=re.DOTALL | re.MULTILINE)
     assert count == 1, "numba's wrapper of a C function is not where it was"
     return text
@@ -112,20 +129,23 @@ def _namespace() -> dict[str, Any]:
     return namespace()
 
 
-def _emit(text: str) -> bytes:
+def _emit(text: str, symbol: str) -> bytes:
     module = llvm.parse_assembly(text)
+    for item in (*module.functions, *module.global_variables):
+        if not item.is_declaration and item.name != symbol:
+            item.linkage = "internal"
     module.verify()
     return bytes(_target()[0].emit_object(module))
 
 
-def link(code: bytes) -> tuple[int, object]:
+def link(code: ObjectCode) -> tuple[int, object]:
     """Load an object file into the process; return the kernel's address and what keeps it alive."""
     _target()
     machine = llvm.Target.from_default_triple().create_target_machine()
     engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), machine)
-    engine.add_object_file(llvm.ObjectFileRef.from_data(code))
+    engine.add_object_file(llvm.ObjectFileRef.from_data(code.data))
     engine.finalize_object()
-    return int(engine.get_function_address(SYMBOL)), engine
+    return int(engine.get_function_address(code.symbol)), engine
 
 
 def assembly(source: str) -> str:

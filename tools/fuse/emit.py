@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
+from itertools import chain, count
 
 import onnx_ir as ir
 
@@ -17,8 +18,9 @@ SOURCE_NODES = "sartor.sources"
 def emit(model: ir.Model, groups: Sequence[Group]) -> None:
     """Replace the nodes of each group by a call, in place; equal bodies share one function."""
     replaced: dict[ir.Value | None, ir.Value] = {}
+    taken = {node.name for graph in model.graphs() for node in graph}
     for group in groups:
-        _replace(model, group, replaced)
+        _replace(model, group, replaced, taken)
     if not groups:
         return
     for graph in {id(group.graph): group.graph for group in groups}.values():
@@ -37,7 +39,9 @@ def _raise_ir_version(model: ir.Model) -> None:
     model.ir_version = max(model.ir_version, LEAST_IR_VERSION)
 
 
-def _replace(model: ir.Model, group: Group, replaced: dict[ir.Value | None, ir.Value]) -> None:
+def _replace(
+    model: ir.Model, group: Group, replaced: dict[ir.Value | None, ir.Value], taken: Container[str | None]
+) -> None:
     function = group.call.function
     model.functions.setdefault(function.identifier(), function)
     outputs = [ir.Value(name=old.name, type=old.type, shape=old.shape) for old in group.outputs]
@@ -46,7 +50,7 @@ def _replace(model: ir.Model, group: Group, replaced: dict[ir.Value | None, ir.V
         function.name,
         [replaced.get(value, value) for value in group.inputs],
         outputs=outputs,
-        name=f"{DOMAIN}/{group.id}",
+        name=_free_name(f"{DOMAIN}/{group.id}", taken),
         metadata_props={SOURCE_NODES: json.dumps(group.names)},
     )
     sources = [value for node in group.nodes for value in node.inputs if value is not None]
@@ -55,6 +59,11 @@ def _replace(model: ir.Model, group: Group, replaced: dict[ir.Value | None, ir.V
     group.graph.insert_after(group.nodes[-1], call)
     group.graph.remove(group.nodes, safe=True)
     remove_dead(sources)
+
+
+def _free_name(name: str, taken: Container[str | None]) -> str:
+    """Return a name that no call of an earlier run has: onnxruntime refuses equal ones."""
+    return next(free for free in chain([name], (f"{name}_{i}" for i in count(2))) if free not in taken)
 
 
 def remove_dead(values: Iterable[ir.Value]) -> None:

@@ -1,4 +1,4 @@
-"""The story of `sartor fuse`: read, infer shapes, group, measure, judge, emit, write."""
+"""The story of `sartor fuse`: read, infer shapes, group, measure, judge, verify, emit, write."""
 
 from __future__ import annotations
 
@@ -18,19 +18,28 @@ from sartor.tools.fuse.emit import emit
 from sartor.tools.fuse.group import Selection, costed, find_groups, mirrored
 from sartor.tools.fuse.inline import inline_functions
 from sartor.tools.fuse.judge import drop, judge, keep_all, packed
+from sartor.tools.fuse.library import emit_library
 from sartor.tools.fuse.measure import Setting, axis_sizes
 from sartor.tools.fuse.plan import DOMAIN, Group, Plan, PlanKind, Verdict
 from sartor.tools.fuse.probe import probed_axes
+from sartor.tools.fuse.require import demand
 from sartor.tools.fuse.search import Search
 from sartor.tools.fuse.transposes import rejoin_transposes, split_transposes
+from sartor.tools.fuse.verify import BUDGET, verify
 
 
 @dataclass(frozen=True)
 class Options:
-    """What the user asked for; `shapes` gives sizes by input or axis name."""
+    """What the user asked for; `shapes` gives sizes by input or axis name.
+
+    `require` are globs of nodes that have to lie in one kernel, `library` is where compiled kernels go.
+    """
 
     selection: Selection = field(default_factory=Selection)
     measure: bool = True
+    verify: bool = True
+    require: tuple[str, ...] = ()
+    library: str | None = None
     threads: int = 1
     seed: int = 0
     shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
@@ -49,11 +58,13 @@ def fuse(source: str, target: str | None, options: Options, argv: Sequence[str] 
     infer_shapes(model.ir)
     for glob in options.selection.idle(model.ir):
         console.warn(f"{model.source}: no node has a name or an operator type like {glob!r}")
-    plan = make_plan(model, options)
-    if target is not None:
+    plan = demand(make_plan(model, options), model.ir, options.require)
+    if target is not None and not plan.unmet:
         emit(model.ir, plan.kept)
         rejoin_transposes(halves)
         restore_types(model.ir, declared, keep=_call_operands(model.ir))
+        if options.library is not None:
+            emit_library(model, options.library)
         if argv is not None:
             _record(model, options, argv)
         write_model(model.ir, target)
@@ -74,6 +85,8 @@ def make_plan(model: Model, options: Options) -> Plan:
     verdicts = packed(verdicts, setting, options.measure, model.ir.opset_imports.get("", 1))
     if options.measure and runs:
         verdicts = _in_context(model, verdicts, setting)
+    if options.verify:
+        verdicts = _verified(model, verdicts, setting)
     after = before if before.refusal is not None else _fused_view(model, verdicts)
     return Plan(verdicts, refused, before.dispatches, after.dispatches, rates.source)
 
@@ -136,6 +149,19 @@ def _in_context(model: Model, verdicts: tuple[Verdict, ...], setting: Setting) -
         return verdicts
 
 
+def _verified(model: Model, verdicts: tuple[Verdict, ...], setting: Setting) -> tuple[Verdict, ...]:
+    """Compare the kernels with their bodies, and say what is wrong with them and what was left for another time."""
+    with console.progress("verifying kernels", len(verdicts)) as step:
+        checked = verify(verdicts, setting, step)
+    failed = {v.group.call.function.name: v.verified.reason for v in checked if not v.verified.ok}
+    late = {v.group.call.function.name for v in checked if v.verified.reason == BUDGET}
+    for name, reason in failed.items():
+        console.warn(f"{model.source}: the kernel of {name} gives other results: {reason}. It is left out")
+    if late:
+        console.warn(f"{model.source}: kernels left unverified: {len(late)} ({BUDGET}). Run it again to go on")
+    return checked
+
+
 def _fused_copy(model: ir.Model, groups: Sequence[Group]) -> ir.Model:
     """Emit groups into a copy of their model."""
     copy = model.clone()
@@ -155,6 +181,8 @@ def _record(model: Model, options: Options, argv: Sequence[str]) -> None:
         "skip": options.selection.skip,
         "plan": options.search,
         "measure": options.measure,
+        "verify": options.verify,
+        "require": options.require,
         "threads": options.threads if options.measure else None,
         "shapes": {name: list(sizes) for name, sizes in options.shapes.items()},
     }

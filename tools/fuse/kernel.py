@@ -19,8 +19,9 @@ def kernel_for_call(call: FunctionCall) -> Kernel | None:
         program, source = kernel_source(call)
     except NotEmittableError:
         return None
-    address, owner = link(compile_object(source))
-    return Kernel(call.function.domain, call.function.name, address, call.inputs, _ranked(program), owner)
+    code = compile_object(source)
+    address, owner = link(code)
+    return Kernel(call.function.domain, call.function.name, address, call.inputs, _ranked(program), owner, code)
 
 
 def kernel_source(call: FunctionCall) -> tuple[Program, str]:

@@ -45,6 +45,23 @@ class Measurement:
 
 
 @dataclass(frozen=True)
+class Verification:
+    """How a kernel's results compare with those of its body; `reason` says what is wrong, or why nothing was compared.
+
+    `max_error` (None where it is infinite) and `bound` are relative errors as accuracy.py defines them; `reference` is
+    float64 or onnxruntime.
+    """
+
+    checked: bool = False
+    ok: bool = True
+    max_error: float | None = None
+    bound: float | None = None
+    reference: str | None = None
+    runs: int = 0
+    reason: str = "not asked for"
+
+
+@dataclass(frozen=True)
 class Verdict:
     """Whether a group is fused, and why."""
 
@@ -52,6 +69,7 @@ class Verdict:
     measurement: Measurement
     kept: bool
     reason: str
+    verified: Verification = field(default_factory=Verification)
 
     @property
     def ratio(self) -> float:
@@ -71,6 +89,8 @@ class Plan:
     dispatches_before: int | None = None
     dispatches_after: int | None = None
     coefficients: str = "defaults"
+    unmet: tuple[str, ...] = ()
+    """Why nodes that have to lie in one kernel do not; such a plan is not carried out."""
 
     @property
     def kept(self) -> tuple[Group, ...]:

@@ -6,7 +6,7 @@ from collections import Counter
 from typing import Any
 
 from sartor.tools.fuse.fit import spearman
-from sartor.tools.fuse.plan import Plan, Verdict
+from sartor.tools.fuse.plan import Plan, Verdict, Verification
 
 
 def as_data(plan: Plan) -> dict[str, Any]:
@@ -20,6 +20,18 @@ def as_data(plan: Plan) -> dict[str, Any]:
         "rank_correlation": None if correlation is None else round(correlation, 4),
         "groups": [_group(verdict) for verdict in plan.verdicts],
         "refused": dict(plan.refused),
+        "verification": _verification(plan),
+        "unmet": list(plan.unmet),
+    }
+
+
+def _verification(plan: Plan) -> dict[str, Any]:
+    """Count the functions whose kernels were compared; name those that fail and those that were not compared."""
+    found = {v.group.call.function.name: v.verified for v in plan.verdicts if v.kept or not v.verified.ok}
+    return {
+        "checked": sum(each.checked for each in found.values()),
+        "failed": sorted(name for name, each in found.items() if not each.ok),
+        "skipped": {name: each.reason for name, each in sorted(found.items()) if not each.checked},
     }
 
 
@@ -36,6 +48,19 @@ def _group(verdict: Verdict) -> dict[str, Any]:
         "baseline_us": _rounded(times.baseline_us),
         "kept": verdict.kept,
         "reason": verdict.reason,
+        "verified": _verified(verdict),
+    }
+
+
+def _verified(verdict: Verdict) -> dict[str, Any]:
+    found = verdict.verified
+    return {
+        "checked": found.checked,
+        "max_error": found.max_error,
+        "bound": found.bound,
+        "reference": found.reference,
+        "runs": found.runs,
+        "reason": found.reason if verdict.kept or not found.ok else "the group is left out",
     }
 
 
@@ -87,6 +112,13 @@ def _paragraph(verdict: Verdict) -> list[str]:
     if times.measured_us is not None and times.baseline_us is not None:
         predicted = "" if group.predicted_us is None else f" (predicted {group.predicted_us:.1f})"
         lines.append(f"  kernel {times.measured_us:.1f} us{predicted}, onnxruntime {times.baseline_us:.1f} us")
+    if verdict.verified.checked:
+        lines.append(f"  {_comparison(verdict.verified)}")
     lines.append(f"  operators: {listed}")
     lines.append(f"  nodes: {' '.join(group.names)}")
     return lines
+
+
+def _comparison(found: Verification) -> str:
+    error = "infinite" if found.max_error is None else f"{found.max_error:.2g}"
+    return f"{found.runs} runs against {found.reference}: error {error}, allowed {found.bound:.2g}"
