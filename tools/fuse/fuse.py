@@ -24,7 +24,7 @@ from sartor.tools.fuse.plan import DOMAIN, Group, Plan, PlanKind, Verdict
 from sartor.tools.fuse.probe import probed_axes
 from sartor.tools.fuse.require import demand
 from sartor.tools.fuse.search import Search
-from sartor.tools.fuse.transposes import rejoin_transposes, split_transposes
+from sartor.tools.fuse.transposes import fold_swaps, rejoin_transposes, split_transposes
 from sartor.tools.fuse.verify import BUDGET, verify
 
 
@@ -53,16 +53,17 @@ def fuse(source: str, target: str | None, options: Options, argv: Sequence[str] 
     """
     model = read_model(source)
     inline_functions(model.ir)
-    halves = split_transposes(model.ir)
     declared = declared_types(model.ir)
     infer_shapes(model.ir)
+    fold_swaps(model.ir)
+    halves = split_transposes(model.ir)
     for glob in options.selection.idle(model.ir):
         console.warn(f"{model.source}: no node has a name or an operator type like {glob!r}")
     plan = demand(make_plan(model, options), model.ir, options.require)
     if target is not None and not plan.unmet:
         emit(model.ir, plan.kept)
-        rejoin_transposes(halves)
-        restore_types(model.ir, declared, keep=_call_operands(model.ir))
+        cut = {half.rows.outputs[0] for half in rejoin_transposes(halves)}
+        restore_types(model.ir, declared, keep=_call_operands(model.ir) | cut)
         if options.library is not None:
             emit_library(model, options.library)
         if argv is not None:
