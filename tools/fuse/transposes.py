@@ -171,7 +171,8 @@ def _swapped(order: Sequence[T]) -> list[T]:
 def _split(node: ir.Node) -> Halves:
     out = node.outputs[0]
     rank, users = len(_order(node)), [(use.node, use.idx) for use in out.uses()]
-    swapped = ir.Value(name=f"{out.name}_swapped", type=out.type, shape=out.shape)
+    swapped = ir.Value(name=out.name, type=out.type, shape=out.shape)
+    out.name = f"{out.name}_rows"
     swap = ir.Node(
         "",
         "Transpose",
