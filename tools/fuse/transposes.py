@@ -77,8 +77,12 @@ def _fold(before: ir.Node, swap: ir.Node, after: ir.Node) -> ir.Node | None:
 
 def _is_scaling(node: ir.Node, operand: ir.Node) -> bool:
     """Tell whether a node multiplies another's value with a number."""
-    if node.op_type not in ("Mul", "Div") or node.domain != "" or node.inputs[0] is not operand.outputs[0]:
-        return False
+    plain = node.op_type in ("Mul", "Div") and node.domain == ""
+    return plain and node.inputs[0] is operand.outputs[0] and _is_scaled(node)
+
+
+def _is_scaled(node: ir.Node) -> bool:
+    """Tell whether the second operand is a constant of one element."""
     factor = node.inputs[1]
     known = None if factor is None else ir.convenience.get_const_tensor(factor)
     return known is not None and known.size == 1 and len(known.shape) < 2
@@ -138,6 +142,11 @@ def is_product_swap(node: ir.Node) -> bool:
     """Tell whether a node swaps the last two axes for matrix products alone."""
     order = _order(node) if node.op_type == "Transpose" else []
     return len(order) > 1 and order == _swapped(range(len(order))) and _feeds_products_only(node)
+
+
+def is_product_scale(node: ir.Node) -> bool:
+    """Tell whether a node multiplies with a number for matrix products alone, which take it as their factor."""
+    return node.op_type in ("Mul", "Div") and _is_scaled(node) and _feeds_products_only(node)
 
 
 def moves_last_axis(node: ir.Node) -> bool:
