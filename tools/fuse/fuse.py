@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import onnx_ir as ir
 
@@ -55,11 +55,14 @@ def fuse(source: str, target: str | None, options: Options, argv: Sequence[str] 
     inline_functions(model.ir)
     declared = declared_types(model.ir)
     infer_shapes(model.ir)
-    fold_swaps(model.ir)
-    halves = split_transposes(model.ir)
+    before = _stock_view(model)
+    folded, halves = fold_swaps(model.ir), split_transposes(model.ir)
+    changed = before.refusal is None and (folded or halves)
+    seen = _stock_view(model, "prepared") if changed else before
     for glob in options.selection.idle(model.ir):
         console.warn(f"{model.source}: no node has a name or an operator type like {glob!r}")
-    plan = demand(make_plan(model, options), model.ir, options.require)
+    plan = demand(make_plan(model, seen, options), model.ir, options.require)
+    plan = replace(plan, dispatches_before=before.dispatches)
     if target is not None and not plan.unmet:
         emit(model.ir, plan.kept)
         cut = {half.rows.outputs[0] for half in rejoin_transposes(halves)}
@@ -72,9 +75,11 @@ def fuse(source: str, target: str | None, options: Options, argv: Sequence[str] 
     return plan
 
 
-def make_plan(model: Model, options: Options) -> Plan:
-    """Find the groups of a model whose shapes are inferred, measure and judge them; the model stays as it is."""
-    before = _stock_view(model)
+def make_plan(model: Model, before: stock.StockView, options: Options) -> Plan:
+    """Find the groups of a model whose shapes are inferred, measure and judge them; the model stays as it is.
+
+    `before` is what onnxruntime makes of the model.
+    """
     rates = coefficients()
     groups, refused = _groups(model, before.absorbed, options, rates)
     setting, runs = _setting(model, groups, options, before.refusal is None)
@@ -115,9 +120,9 @@ def _fused_view(model: Model, verdicts: Sequence[Verdict]) -> stock.StockView:
     return stock.remembered_view(_fused_copy(model.ir, kept), [model.sha256, members])
 
 
-def _stock_view(model: Model) -> stock.StockView:
-    """Look at a model through onnxruntime; a valid model that it refuses may run elsewhere."""
-    seen = stock.remembered_view(model.ir, [model.sha256])
+def _stock_view(model: Model, *state: str) -> stock.StockView:
+    """Look at a model, in the state that is named, through onnxruntime; one that it refuses may run elsewhere."""
+    seen = stock.remembered_view(model.ir, [model.sha256, *state])
     if seen.refusal is not None:
         stock.require_valid(model.ir, model.source)
         console.warn(f"{model.source}: {seen.refusal}. Groups are judged alone")

@@ -36,11 +36,13 @@ def split_transposes(model: ir.Model) -> tuple[Halves, ...]:
     return tuple(_split(node) for node in nodes if _is_worth_cutting(node))
 
 
-def fold_swaps(model: ir.Model) -> None:
+def fold_swaps(model: ir.Model) -> int:
     """Replace reshape, swap of the last two axes and reshape back by the swap alone, in place; shapes are inferred.
 
-    A number that the result is multiplied with before a matrix product goes in front of the swap.
+    A number that the result is multiplied with before a matrix product goes in front of the swap. Returns how many
+    swaps were folded.
     """
+    folded = 0
     nodes = [node for graph in model.graphs() for node in graph if node.op_type == "Transpose" and node.domain == ""]
     for node in nodes:
         before, after = node.inputs[0].producer() if node.inputs[0] else None, _only_user(node)
@@ -48,9 +50,11 @@ def fold_swaps(model: ir.Model) -> None:
             assert before is not None
             assert after is not None
             swap = _fold(before, node, after)
+            folded += swap is not None
             scale = None if swap is None else _only_user(swap)
             if swap is not None and scale is not None and _is_scaling(scale, swap) and _feeds_products_only(scale):
                 _exchange(swap, scale)
+    return folded
 
 
 def _only_user(node: ir.Node) -> ir.Node | None:
