@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -29,7 +28,7 @@ class Constant:
 
     def numel(self) -> int:
         """Return the number of elements."""
-        return math.prod(int(size) for size in self.content.shape.dims)
+        return self.content.size
 
 
 def named_initializers(model: ir.Model) -> dict[str, ir.Value]:

@@ -61,6 +61,11 @@ def torch_type(dtype: ir.DataType | int) -> torch.dtype:
     return TORCH[ir.DataType(dtype)]
 
 
+def onnx_type(tensor: torch.Tensor) -> ir.DataType:
+    """Return the ONNX type of a tensor whose type the model does not declare: never one of fewer than 8 bits."""
+    return next(dtype for dtype, carrier in TORCH.items() if carrier is tensor.dtype)
+
+
 def from_numpy(array: npt.NDArray[Any]) -> torch.Tensor:
     """Return an array of any ONNX type but strings as a tensor of its own memory."""
     if carrier := _CARRIED.get(array.dtype.type):

@@ -42,13 +42,16 @@ class Fallback:
         arrays = [self._array(index, value) for index, value in enumerate(inputs)]
         kinds = tuple("" if array is None else _kind(array) for array in arrays)
         feeds = {f"i{index}": array for index, array in enumerate(arrays) if array is not None}
+        first = not self.sessions
         try:
             if kinds not in self.sessions:
                 self.sessions[kinds] = self._open(arrays)
-                self._warn(reason)
             results = self.sessions[kinds].run(None, feeds)
+        # The exceptions of onnxruntime have no base class of their own.
         except Exception as error:
             raise self._refusal(reason, error) from error
+        if first:
+            self._warn(reason)
         values = iter(results)
         return tuple(_value(next(values), frame.device) if out.name else None for out in self.op.node.outputs)
 
@@ -76,9 +79,7 @@ class Fallback:
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 4
         content = self._model(arrays).SerializeToString()
-        return onnxruntime.InferenceSession(
-            content, options, providers=["CPUExecutionProvider"], enable_fallback=False
-        )
+        return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"], enable_fallback=False)
 
     def _model(self, arrays: Sequence[Any]) -> onnx.ModelProto:
         node = ir.serde.serialize_node(self.op.node)

@@ -79,7 +79,9 @@ class _Planner:
         steps = []
         for node in nodes:
             read = _reads(node)
-            dead = [value for value in read if last[value] is node and value not in kept and self._belongs(value, graph)]
+            dead = [
+                value for value in read if last[value] is node and value not in kept and self._belongs(value, graph)
+            ]
             dead += [value for value in node.outputs if value.name and value not in last and value not in kept]
             steps.append(self._step(node, tuple(self.slot(value) for value in dead)))
         own = tuple(self.slot(value) for value in kept if self._belongs(value, graph))

@@ -19,7 +19,7 @@ _RAW, _CAPPED, _BIASED, _PROBABILITIES = range(4)
 
 def split_heads(x: Tensor, heads: int | None) -> Tensor:
     """Return (B, S, H * C) as (B, H, S, C); four axes stay."""
-    return x if x.dim() == 4 or heads is None else x.unflatten(-1, (heads, -1)).transpose(1, 2)
+    return x if x.dim() == 4 or heads is None else x.reshape(*x.shape[:2], heads, -1).transpose(1, 2)
 
 
 @rule("Attention")

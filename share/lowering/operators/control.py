@@ -82,8 +82,7 @@ def _scan(op: Op, frame: Frame, values: list[Tensor], slices: list[list[Tensor]]
     axes = op.attr("scan_output_axes") or [0] * len(columns)
     back = op.attr("scan_output_directions") or [0] * len(columns)
     stacked = [
-        torch.stack(parts[::-1] if turn else parts, axis)
-        for parts, axis, turn in zip(columns, axes, back, strict=True)
+        torch.stack(parts[::-1] if turn else parts, axis) for parts, axis, turn in zip(columns, axes, back, strict=True)
     ]
     return [*values, *stacked]
 

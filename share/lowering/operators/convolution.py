@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 import torch
@@ -109,7 +110,7 @@ def _transposed_pads(
 def convolution_deformed(
     op: Op, x_BCHW: Tensor, weight: Tensor, offset: Tensor, bias: Tensor | None = None, mask: Tensor | None = None
 ) -> Tensor:
-    """Convolve over points that are moved by offsets (Zhu et al. 2018, equation 1); raises NotLoweredError but in 2-D."""
+    """Convolve over points moved by offsets (Zhu et al. 2018, equation 1); raises NotLoweredError but in 2-D."""
     if x_BCHW.dim() != 4:
         raise NotLoweredError("a deformed convolution that is not 2-D")
     (kernel_h, kernel_w), (rows, columns) = weight.shape[2:], offset.shape[2:]
@@ -146,12 +147,16 @@ def _sample(x_BCHW: Tensor, points_BGK2HW: Tensor, groups: int) -> Tensor:
     batch, channels, height, width = x_BCHW.shape
     count, rows, columns = points_BGK2HW.shape[2], *points_BGK2HW.shape[-2:]
     down, right = points_BGK2HW.unbind(3)
-    # Coordinates for align_corners=False, which is right for sizes of 1 too.
-    grid = torch.stack([(2 * right + 1) / width - 1, (2 * down + 1) / height - 1], -1)
-    flat = x_BCHW.reshape(batch * groups, channels // groups, height, width)
-    grid = grid.reshape(batch * groups, count * rows, columns, 2)
-    read = F.grid_sample(flat, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
-    return read.reshape(batch, groups, channels // groups, count, rows, columns)
+    flat = x_BCHW.reshape(batch, groups, channels // groups, height * width)
+    total = x_BCHW.new_zeros(batch, groups, channels // groups, count, rows, columns)
+    for row, column in itertools.product((0, 1), (0, 1)):
+        y, x = torch.floor(down) + row, torch.floor(right) + column
+        weight = (1 - (down - y).abs()) * (1 - (right - x).abs())
+        inside = (y >= 0) & (y < height) & (x >= 0) & (x < width)
+        place = torch.where(inside, y * width + x, 0).to(torch.int64).reshape(batch, groups, 1, -1)
+        read = flat.gather(3, place.expand(-1, -1, flat.shape[2], -1)).reshape(total.shape)
+        total = total + read * torch.where(inside, weight, 0).unsqueeze(2)
+    return total
 
 
 @rule("CausalConvWithState")
@@ -187,5 +192,3 @@ def columns_to_image(op: Op, x: Tensor, image: Tensor, block: Tensor) -> Tensor:
     result = x.new_zeros(*flat.shape[:2], int(torch.Size(whole).numel()))
     result = result.index_add(2, index.reshape(-1), flat).reshape(*flat.shape[:2], *whole)
     return padded(result, [-amount for amount in pads])
-
-

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import onnx_ir as ir
 import torch
@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from sartor.share.lowering.casting import cast
-from sartor.share.lowering.dtypes import torch_type
+from sartor.share.lowering.dtypes import onnx_type, torch_type
 from sartor.share.lowering.registry import NotLoweredError, Op, Place, rows, rule
 
 UNSIGNED = frozenset({torch.uint16, torch.uint32, torch.uint64})
@@ -119,8 +119,8 @@ def power(_op: Op, base: Tensor, exponent: Tensor) -> Tensor:
 @_small("BitShift")
 def shift(op: Op, x: Tensor, amount: Tensor) -> Tensor:
     """Shift unsigned integers by bits; uint64 fits where its top bit is clear."""
-    right = op.attr("direction") == "RIGHT"
-    return signed(torch.bitwise_right_shift if right else torch.bitwise_left_shift)(x, amount)
+    move = torch.bitwise_right_shift if op.attr("direction") == "RIGHT" else torch.bitwise_left_shift
+    return signed(move)(x, amount)
 
 
 @_small("Clip")
@@ -143,7 +143,7 @@ def prelu(_op: Op, x: Tensor, slope: Tensor) -> Tensor:
 def selu(op: Op, x: Tensor) -> Tensor:
     """Bend the identity below zero by an exponential, and scale."""
     alpha, gamma = op.attr("alpha", _SELU_ALPHA), op.attr("gamma", _SELU_GAMMA)
-    return gamma * F.elu(x, alpha)
+    return torch.mul(F.elu(x, alpha), gamma)
 
 
 @rule("Softplus", place=Place.FOLLOWS)
@@ -175,12 +175,9 @@ def cast_to(op: Op, x: Tensor) -> Tensor:
 
 
 @rule("CastLike", place=Place.FOLLOWS)
-def cast_like(op: Op, x: Tensor, _like: Tensor) -> Tensor:
+def cast_like(op: Op, x: Tensor, like: Tensor) -> Tensor:
     """Convert to the type of the second input."""
-    dtype = op.input_type(1)
-    if dtype is None:
-        raise NotLoweredError("the type of its second input is not declared")
-    return cast(x, dtype, bool(op.attr("saturate", 1)), op.attr("round_mode", "up"))
+    return cast(x, op.input_type(1) or onnx_type(like), bool(op.attr("saturate", 1)), op.attr("round_mode", "up"))
 
 
 @rule("BitCast", place=Place.FOLLOWS)
@@ -190,7 +187,9 @@ def bit_cast(op: Op, x: Tensor) -> Tensor:
 
 
 @rule("Identity", "Dropout", host=(1, 2), place=Place.FOLLOWS, scalars=True)
-def identity(op: Op, x: Tensor, ratio: Tensor | None = None, training: Tensor | None = None) -> Tensor | tuple[Tensor, ...]:
+def identity(
+    op: Op, x: Tensor, ratio: Tensor | None = None, training: Tensor | None = None
+) -> Tensor | tuple[Tensor, ...]:
     """Pass the input through, and a mask of what Dropout keeps; raises NotLoweredError where it draws numbers."""
     drawing = training is not None and bool(training) and (ratio is None or float(ratio) > 0)
     if drawing or (op.node.op_type == "Dropout" and op.version < 7 and not op.attr("is_test", 0)):
@@ -199,9 +198,3 @@ def identity(op: Op, x: Tensor, ratio: Tensor | None = None, training: Tensor | 
         return x
     mask = torch.ones_like(x, dtype=torch.bool if op.version >= 10 else x.dtype)
     return x, mask
-
-
-def broadcast(tensors: Sequence[Tensor]) -> Sequence[Tensor]:
-    """Return tensors of one shape."""
-    shaped: Sequence[Tensor] = torch.broadcast_tensors(*tensors)
-    return shaped

@@ -27,7 +27,7 @@ def gather(op: Op, x: Tensor, index: Tensor) -> Tensor:
     axis = op.attr("axis", 0) % x.dim()
     chosen = wrapped(index, x.shape[axis])
     picked = x.index_select(axis, chosen.reshape(-1))
-    return picked.reshape(*x.shape[:axis], *index.shape, *x.shape[axis + 1 :])
+    return picked.reshape((*x.shape[:axis], *index.shape, *x.shape[axis + 1 :]))
 
 
 @rule("GatherElements")
@@ -127,7 +127,8 @@ def arg_extreme(op: Op, x: Tensor) -> Tensor:
     find = torch.argmax if op.node.op_type == "ArgMax" else torch.argmin
     if not op.attr("select_last_index", 0):
         return find(x, dim=axis, keepdim=keep)
-    return x.shape[axis] - 1 - find(x.flip(axis), dim=axis, keepdim=keep)
+    last: Tensor = x.shape[axis] - 1 - find(x.flip(axis), dim=axis, keepdim=keep)
+    return last
 
 
 @rule("Hardmax")
@@ -178,7 +179,8 @@ def extract_features(_op: Op, x: Tensor, index: Tensor) -> Tensor:
 @rule("Binarizer", domain="ai.onnx.ml")
 def binarize(op: Op, x: Tensor) -> Tensor:
     """Return 1 above a threshold, 0 elsewhere."""
-    return (x > op.attr("threshold", 0.0)).to(x.dtype)
+    above = torch.gt(x, op.attr("threshold", 0.0))
+    return above.to(x.dtype)
 
 
 @rule("LabelEncoder", domain="ai.onnx.ml")
@@ -251,7 +253,8 @@ def _overlap(a: Tensor, b: Tensor) -> float:
 @rule("Det")
 def determinant(_op: Op, x: Tensor) -> Tensor:
     """Return the determinants of square matrices."""
-    return torch.linalg.det(x)
+    result: Tensor = torch.linalg.det(x)
+    return result
 
 
 def padded(x: Tensor, sides: list[int], value: float = 0.0) -> Tensor:

@@ -34,9 +34,7 @@ def einsum(op: Op, *inputs: Tensor) -> Tensor:
 
 
 @rule("MatMulInteger")
-def matmul_integer(
-    _op: Op, a: Tensor, b: Tensor, zero_a: Tensor | None = None, zero_b: Tensor | None = None
-) -> Tensor:
+def matmul_integer(_op: Op, a: Tensor, b: Tensor, zero_a: Tensor | None = None, zero_b: Tensor | None = None) -> Tensor:
     """Multiply 8-bit matrices to int32; zero points are for the whole, for rows of a or for columns of b."""
     return exact_matmul(centred(a, zero_a, rows=True), centred(b, zero_b)).to(torch.int32)
 

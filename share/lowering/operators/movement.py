@@ -18,7 +18,7 @@ _grows = functools.partial(rule, place=Place.GROWS)
 
 def integers(op: Op, name: str, given: Tensor | None) -> list[int] | None:
     """Return what is an input in later opsets and an attribute in earlier ones."""
-    return given.tolist() if given is not None else op.attr(name)
+    return given.reshape(-1).tolist() if given is not None else op.attr(name)
 
 
 @rule("Shape", place=Place.SHAPE)
@@ -91,7 +91,7 @@ def split(op: Op, x: Tensor, sizes: Tensor | None = None) -> tuple[Tensor, ...]:
         length = x.shape[axis]
         each = -(-length // count)
         wanted = [min(each, max(length - each * part, 0)) for part in range(count)]
-    return tuple(x.split(wanted, dim=axis))
+    return torch.split_with_sizes(x, wanted, axis)
 
 
 @_small("Slice", host=(1, 2, 3, 4))
@@ -121,7 +121,11 @@ def _cut(x: Tensor, axis: int, wanted: slice) -> Tensor:
 @_grows("Expand", host=(1,))
 def expand(_op: Op, x: Tensor, sizes: Tensor) -> Tensor:
     """Broadcast to a shape, or both to a common one."""
-    return x.expand(torch.broadcast_shapes(x.shape, tuple(sizes.tolist())))
+    wanted = sizes.tolist()
+    lacking = max(x.dim() - len(wanted), 0)
+    target = [1] * lacking + wanted
+    first = len(target) - x.dim()
+    return x.expand([x.shape[i - first] if i >= first and size == 1 else size for i, size in enumerate(target)])
 
 
 @_grows("Tile", host=(1, 2))
@@ -135,7 +139,9 @@ def tile(op: Op, x: Tensor, repeats: Tensor, axis: Tensor | None = None) -> Tens
 
 
 @_small("Pad", host=(1, 3))
-def pad(op: Op, x: Tensor, pads: Tensor | None = None, value: Tensor | None = None, axes: Tensor | None = None) -> Tensor:
+def pad(
+    op: Op, x: Tensor, pads: Tensor | None = None, value: Tensor | None = None, axes: Tensor | None = None
+) -> Tensor:
     """Add elements before and after, or remove them where a number is negative."""
     amounts = integers(op, "pads" if op.version > 1 else "paddings", pads) or []
     chosen = list(range(x.dim())) if axes is None else axes.tolist()

@@ -33,7 +33,9 @@ def batch_norm(
     batch_mean, batch_variance = x.mean(axes), x.var(axes, correction=0)
     factor = scale_C / torch.sqrt(batch_variance + epsilon)
     result = x * _channels(x, factor) + _channels(x, bias_C - batch_mean * factor)
-    running = [old * momentum + new * (1 - momentum) for old, new in ((mean_C, batch_mean), (variance_C, batch_variance))]
+    running = [
+        old * momentum + new * (1 - momentum) for old, new in ((mean_C, batch_mean), (variance_C, batch_variance))
+    ]
     return result.to(x.dtype), *running
 
 
@@ -111,5 +113,3 @@ def local_response(op: Op, x: Tensor) -> Tensor:
     total = squares.unfold(-1, size, 1).sum(-1).movedim(-1, 1)
     factor = op.attr("bias", 1.0) + op.attr("alpha", 1e-4) / size * total
     return x / torch.pow(factor, op.attr("beta", 0.75))
-
-

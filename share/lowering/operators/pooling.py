@@ -42,6 +42,12 @@ class Windows:
     ends: tuple[int, ...]
     extra: tuple[int, ...]
 
+    @property
+    def plain(self) -> bool:
+        """Tell whether torch can average over them: padding of half a window at most, the same on both sides."""
+        even = self.begins == self.ends and not any(self.extra) and set(self.dilations) == {1}
+        return even and all(2 * pad <= width for pad, width in zip(self.begins, self.kernel, strict=True))
+
     def pads(self) -> list[int]:
         """Return all padding, begins then ends."""
         return [*self.begins, *(end + extra for end, extra in zip(self.ends, self.extra, strict=True))]
@@ -103,7 +109,7 @@ def average_pool(op: Op, x: Tensor) -> Tensor:
     """Return the mean of each window, over the padding too where `count_include_pad`."""
     laid = windows(op, x)
     include = bool(op.attr("count_include_pad", 0))
-    if laid.begins == laid.ends and not any(laid.extra) and set(laid.dilations) == {1}:
+    if laid.plain:
         return _MEANS[len(laid.kernel) - 1](x, laid.kernel, laid.strides, laid.begins, False, include)
     ones = x.new_ones(1, 1, *x.shape[2:])
     counted = padded(ones, [*laid.begins, *laid.ends], 1.0 if include else 0.0)
@@ -123,14 +129,14 @@ def _window_sums(whole: Tensor, laid: Windows) -> Tensor:
 def lp_pool(op: Op, x: Tensor) -> Tensor:
     """Return the p-norm of each window."""
     laid, p = windows(op, x), op.attr("p", 2)
-    return _window_sums(padded(x.abs() ** p, laid.pads()), laid) ** (1 / p)
+    return torch.pow(_window_sums(padded(torch.pow(x.abs(), p), laid.pads()), laid), 1 / p)
 
 
 @rule("GlobalLpPool")
 def global_lp_pool(op: Op, x: Tensor) -> Tensor:
     """Return the p-norm of each channel."""
     p = op.attr("p", 2)
-    return (x.abs() ** p).sum(_axes(x), keepdim=True) ** (1 / p)
+    return torch.pow(torch.pow(x.abs(), p).sum(_axes(x), keepdim=True), 1 / p)
 
 
 @rule("MaxUnpool", host=(2,))

@@ -7,13 +7,12 @@ import torch
 from torch import Tensor
 
 from sartor.share.lowering.casting import cast
-from sartor.share.lowering.dtypes import FLOAT8, NARROW, TORCH, torch_type
+from sartor.share.lowering.dtypes import FLOAT8, NARROW, onnx_type, torch_type
 from sartor.share.lowering.operators.convolution import convolve
 from sartor.share.lowering.operators.linear import centred
-from sartor.share.lowering.registry import NotLoweredError, Op, rule
+from sartor.share.lowering.registry import Op, rule
 
 D = ir.DataType
-_INTEGERS = frozenset({torch.int8, torch.uint8, torch.int16, torch.uint16, torch.int32})
 
 
 def spread(parameter: Tensor, x: Tensor, axis: int, block: int) -> Tensor:
@@ -54,12 +53,7 @@ def _quantised_type(op: Op, zero: Tensor | None) -> D:
     """Return the result's type: that of the zero point, or the one that an attribute names, or uint8."""
     if zero is None:
         return D(op.attr("output_dtype", 0) or D.UINT8)
-    declared = op.input_type(2)
-    if declared is not None:
-        return declared
-    if zero.dtype in (torch.int8, torch.uint8, torch.float32):
-        raise NotLoweredError("the type of its zero point is not declared")
-    return next(dtype for dtype, carrier in TORCH.items() if carrier is zero.dtype)
+    return op.input_type(2) or onnx_type(zero)
 
 
 @rule("DequantizeLinear")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import torch
 from torch import Tensor
 
@@ -62,8 +64,12 @@ def split_to_sequence(op: Op, x: Tensor, sizes: Tensor | None = None) -> Sequenc
     """Cut along an axis into parts of one size or of given ones, or into slices, whose axis `keepdims` keeps."""
     axis = op.attr("axis", 0)
     if sizes is None:
-        return list(x.split(1, axis)) if op.attr("keepdims", 1) else list(x.unbind(axis))
-    return list(x.split(sizes.tolist() if sizes.dim() else int(sizes), axis))
+        return list(_parts(x, 1, axis)) if op.attr("keepdims", 1) else list(x.unbind(axis))
+    return list(torch.split_with_sizes(x, sizes.tolist(), axis) if sizes.dim() else _parts(x, int(sizes), axis))
+
+
+def _parts(x: Tensor, size: int, axis: int) -> Iterable[Tensor]:
+    return torch.tensor_split(x, list(range(size, x.shape[axis], size)), axis)
 
 
 @rule("Optional")
