@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,13 +15,21 @@ Call = Callable[["Frame", Sequence[Value]], Value]
 """Runs a node on its inputs; returns one value, or a tuple of values."""
 
 
+class Side(enum.Enum):
+    """Where an input has to be: `SCALAR` is the device but for a tensor of rank 0, which may stay on the host."""
+
+    HOST = enum.auto()
+    DEVICE = enum.auto()
+    SCALAR = enum.auto()
+    ANY = enum.auto()
+
+
 @dataclass(frozen=True)
 class Fetch:
-    """An input of a step: its slot (-1 where absent), and whether it is needed on the host, the device, or either."""
+    """An input of a step: its slot (-1 where absent), and where it has to be."""
 
     slot: int
-    host: bool
-    scalar: bool
+    side: Side
 
 
 @dataclass(frozen=True)
@@ -94,9 +103,9 @@ class Frame:
 
     def _placed(self, tensor: torch.Tensor, fetch: Fetch) -> torch.Tensor:
         on_host = tensor.device.type == "cpu"
-        if fetch.host:
+        if fetch.side is Side.HOST:
             return tensor if on_host else tensor.cpu()
-        if not on_host or (fetch.scalar and tensor.dim() == 0):
+        if not on_host or fetch.side is Side.ANY or (fetch.side is Side.SCALAR and tensor.dim() == 0):
             return tensor
         return tensor.to(self.device, non_blocking=True)
 

@@ -13,7 +13,7 @@ import onnx_ir as ir
 
 from sartor.share.lowering.constants import Constants, is_constant
 from sartor.share.lowering.fallback import Fallback
-from sartor.share.lowering.frame import HOST, Block, Call, Fetch, Frame, Step
+from sartor.share.lowering.frame import HOST, Block, Call, Fetch, Frame, Side, Step
 from sartor.share.lowering.hosts import Hosts, nested, place_values, rule_of
 from sartor.share.lowering.registry import ALL, NotLoweredError, Op, Place, Rule, Value
 
@@ -85,7 +85,7 @@ class _Planner:
             dead += [value for value in node.outputs if value.name and value not in last and value not in kept]
             steps.append(self._step(node, tuple(self.slot(value) for value in dead)))
         own = tuple(self.slot(value) for value in kept if self._belongs(value, graph))
-        outputs = tuple(Fetch(self._slot_read(v, v in self.hosts), v in self.hosts, False) for v in graph.outputs)
+        outputs = tuple(self._end(value) for value in graph.outputs)
         return Block(entries, tuple(steps), outputs, own)
 
     def _belongs(self, value: ir.Value, graph: ir.Graph) -> bool:
@@ -94,14 +94,15 @@ class _Planner:
         owner = producer.graph if producer is not None else value.graph
         return owner is graph and value not in self.constants
 
-    def _slot_read(self, value: ir.Value, host: bool) -> int:
-        return self.slot(value, host)
+    def _end(self, value: ir.Value) -> Fetch:
+        """Return where an output of a graph is read: where it lives."""
+        host = value in self.hosts
+        return Fetch(self.slot(value, host), Side.HOST if host else Side.DEVICE)
 
     def _step(self, node: ir.Node, dead: tuple[int, ...]) -> Step:
         op = self._op(node)
         rule = None if node in self.overrides else rule_of(node)
         steering = rule or (Rule(lambda: None) if node in self.overrides else _ELSEWHERE)
-        # Shape measures its input where it is.
         small = rule is not None and rule.place in (Place.FOLLOWS, Place.GROWS)
         host_node = small and any(out in self.hosts for out in node.outputs)
         call = self._call(node, op, rule, host_node)
@@ -111,9 +112,12 @@ class _Planner:
 
     def _fetch(self, value: ir.Value | None, index: int, rule: Rule, host_node: bool) -> Fetch:
         if value is None:
-            return Fetch(-1, False, False)
+            return Fetch(-1, Side.ANY)
         host = host_node or index in rule.host
-        return Fetch(self._slot_read(value, host), host, rule.scalars)
+        if rule.place is Place.SHAPE:
+            # It measures its input where it is.
+            return Fetch(self.slot(value, value in self.hosts), Side.ANY)
+        return Fetch(self.slot(value, host), Side.HOST if host else Side.SCALAR if rule.scalars else Side.DEVICE)
 
     def _op(self, node: ir.Node) -> Op:
         attributes = {name: _plain(attribute) for name, attribute in node.attributes.items()}

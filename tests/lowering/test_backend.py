@@ -13,7 +13,9 @@ EXCLUSIONS = dict(
 )
 """What stock onnxruntime passes and torch does not, by name, with the reason."""
 
-FALLBACK_FAILS = {"test_attention_4d_causal_fp16_expanded"}
+UNSETTLED = {"test_attention_4d_causal_fp16_expanded"}
+"""What passes or fails by one rounding, as the machine has it."""
+
 LEAST = 1555
 """Node tests that stock onnxruntime passes and that run in torch alone."""
 
@@ -34,7 +36,7 @@ def test_node_tests_run_in_torch() -> None:
     faults = {name: reason for name in names if (reason := fault(name))}
     print(f"{len(names) - len(faults)} of {len(names)} node tests run in torch")
     assert {name: reason for name, reason in faults.items() if name not in EXCLUSIONS} == {}
-    assert set(EXCLUSIONS) - set(faults) == set()
+    assert set(EXCLUSIONS) - set(faults) - UNSETTLED == set()
     assert len(names) - len(faults) >= LEAST
 
 
@@ -45,7 +47,7 @@ def test_more_node_tests_pass_than_onnxruntime_has_kernels_for() -> None:
     assert len(passed) >= LEAST_BEYOND
 
 
-@pytest.mark.parametrize("name", sorted(set(EXCLUSIONS) - FALLBACK_FAILS))
+@pytest.mark.parametrize("name", sorted(set(EXCLUSIONS) - UNSETTLED))
 def test_what_torch_can_not_do_onnxruntime_does(name: str) -> None:
     assert fault(name, allow_fallback=True) == ""
 

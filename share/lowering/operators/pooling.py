@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from sartor.share.lowering.operators.convolution import same_pads
 from sartor.share.lowering.operators.indexing import padded
-from sartor.share.lowering.registry import NotLoweredError, Op, rule, rows
+from sartor.share.lowering.registry import NotLoweredError, Op, rows, rule
 
 _MAXIMA = (F.max_pool1d, F.max_pool2d, F.max_pool3d)
 _MEANS = (F.avg_pool1d, F.avg_pool2d, F.avg_pool3d)
