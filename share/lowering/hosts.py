@@ -17,7 +17,6 @@ ConstantOfShape (`GROWS`) are made on the device. Constants that are read on bot
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
 
 import onnx_ir as ir
 
@@ -30,26 +29,19 @@ SMALL = 64
 _DEVICE = Rule(lambda: None)
 
 
-@dataclass(frozen=True)
-class Hosts:
-    """The values that live on the host; and, of the constants, those read on the host or on the device."""
-
-    values: Collection[ir.Value]
-
-    def __contains__(self, value: ir.Value) -> bool:
-        return value in self.values
-
-
-def place_values(graph: ir.Graph, constants: Constants, overridden: Collection[ir.Node]) -> Hosts:
-    """Return which computed values live on the host."""
+def place_values(graph: ir.Graph, constants: Constants, overridden: Collection[ir.Node]) -> frozenset[ir.Value]:
+    """Return the values that live on the host; constants among them are read there."""
     facts = _Facts(constants, overridden)
-    facts.enter(graph)
-    for value in graph.inputs:
-        if value.dtype is not None and value.dtype.is_integer() | (value.dtype is ir.DataType.BOOL):
-            facts.available |= {value} if value.shape is not None and len(value.shape) <= 1 else set()
+    facts.available.update(value for value in graph.inputs if _small_integers(value))
     facts.forward(graph)
     facts.backward(graph)
-    return Hosts((facts.available & facts.wanted) | facts.derived)
+    return frozenset((facts.available & facts.wanted) | facts.derived)
+
+
+def _small_integers(value: ir.Value) -> bool:
+    """Tell whether a graph input may be a size or a condition."""
+    whole = value.dtype is not None and (value.dtype.is_integer() or value.dtype is ir.DataType.BOOL)
+    return whole and value.shape is not None and len(value.shape) <= 1
 
 
 def rule_of(node: ir.Node) -> Rule | None:
@@ -71,17 +63,14 @@ class _Facts:
     """What is known of the values so far."""
 
     def __init__(self, constants: Constants, overridden: Collection[ir.Node]) -> None:
-        self.constants = constants
         self.overridden = overridden
-        self.available: set[ir.Value] = set()
+        self.available = {
+            value
+            for value, constant in constants.items()
+            if constant.numel() <= SMALL and not (constant.tunable and constant.floating)
+        }
         self.derived: set[ir.Value] = set()
         self.wanted: set[ir.Value] = set()
-
-    def enter(self, graph: ir.Graph) -> None:
-        """Note the constants of a graph and of those within."""
-        for value, constant in self.constants.items():
-            if constant.numel() <= SMALL and not (constant.tunable and constant.floating):
-                self.available.add(value)
 
     def forward(self, graph: ir.Graph) -> None:
         """Find what is available on the host, and what of it is computed from sizes alone."""

@@ -85,12 +85,11 @@ class Lowered(torch.nn.Module):
                 raise UsageError(f"{fault} the model", subject=", ".join(sorted(names)))
 
     def _find_device(self, feeds: Mapping[str, Value]) -> torch.device:
-        stored = (store.get(name) for _, store, name in self._device)
-        given = (value for value in feeds.values() if isinstance(value, torch.Tensor))
-        for tensor in (*stored, *given):
-            if tensor.device.type != "cpu":
-                return tensor.device
-        return torch.device("cpu")
+        if self._device:
+            _, store, name = self._device[0]
+            return store.get(name).device
+        given = [value.device for value in feeds.values() if isinstance(value, torch.Tensor)]
+        return next((device for device in given if device.type != "cpu"), torch.device("cpu"))
 
 
 class _Store(torch.nn.Module):

@@ -14,7 +14,7 @@ import onnx_ir as ir
 from sartor.share.lowering.constants import Constants, is_constant
 from sartor.share.lowering.fallback import Fallback
 from sartor.share.lowering.frame import HOST, Block, Call, Fetch, Frame, Side, Step
-from sartor.share.lowering.hosts import Hosts, nested, place_values, rule_of
+from sartor.share.lowering.hosts import nested, place_values, rule_of
 from sartor.share.lowering.registry import ALL, NotLoweredError, Op, Place, Rule, Value
 
 Implementation = Any
@@ -51,7 +51,7 @@ class _Planner:
 
     def __init__(
         self,
-        hosts: Hosts,
+        hosts: frozenset[ir.Value],
         constants: Constants,
         versions: Mapping[str, int],
         overrides: Mapping[ir.Node, Implementation],

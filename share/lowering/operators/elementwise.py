@@ -52,9 +52,16 @@ def ordered(function: Binary) -> Binary:
     return compute
 
 
+def sign(x: Tensor) -> Tensor:
+    """Return -1, 0 or 1; NaN stays."""
+    if not x.is_floating_point():
+        return signed(torch.sign)(x)
+    return torch.where(x.isnan(), x, torch.sign(x))
+
+
 rows(
     {
-        "Abs": lambda x: x if x.dtype in UNSIGNED else torch.abs(x), "Neg": torch.neg, "Sign": signed(torch.sign),
+        "Abs": lambda x: x if x.dtype in UNSIGNED else torch.abs(x), "Neg": torch.neg, "Sign": sign,
         "Floor": torch.floor, "Ceil": torch.ceil, "Round": torch.round, "Sqrt": torch.sqrt, "Exp": torch.exp,
         "Log": torch.log, "Tanh": torch.tanh, "Sigmoid": torch.sigmoid, "Erf": torch.erf,
         "Reciprocal": torch.reciprocal, "Sin": torch.sin, "Cos": torch.cos, "Tan": torch.tan, "Asin": torch.asin,

@@ -112,7 +112,8 @@ def _coordinates(axis: Axis, mode: str, device: torch.device) -> Tensor:
     out = torch.arange(axis.target, device=device, dtype=torch.float32)
     last, width = axis.length - 1, axis.scale * axis.length
     if mode == "align_corners":
-        return out * (last / (width - 1)) if width != 1 else out * 0
+        # Of the size that the result has, as in onnxruntime, not of the one that the scale asks for.
+        return out * (last / (axis.target - 1)) if axis.target > 1 else out * 0
     if mode == "asymmetric":
         return out / axis.scale
     if mode == "tf_crop_and_resize":
