@@ -76,7 +76,7 @@ def test_not_a_number() -> None:
     one = np.array(1, np.float32)
     for operator in ("Relu", "Round", "Sign", "IsNaN", "IsInf", "Floor", "Abs", "Softplus", "Selu", "HardSigmoid"):
         check(operator, [x])
-    check("Clip", [x, -one, one])
+    check("Clip", [x, np.negative(one), one])
     check("Clip", [x, one, -one])
     check("Clip", [x], opset=6, min=-1.0, max=1.0)
     for operator in ("Max", "Min", "Pow", "Mod"):

@@ -22,6 +22,7 @@ KINDS = (
     "control",
     "generators",
     "losses",
+    "signal",
     "vision",
 )
 

@@ -96,7 +96,6 @@ unary("Celu", lambda op, x: F.celu(x, op.attr("alpha", 1.0)))
 unary("Gelu", lambda op, x: F.gelu(x, approximate=op.attr("approximate", "none")))
 unary("HardSigmoid", lambda op, x: (op.attr("alpha", 0.2) * x + op.attr("beta", 0.5)).clamp(0, 1))
 unary("Swish", lambda op, x: x * torch.sigmoid(op.attr("alpha", 1.0) * x))
-unary("QuickGelu", lambda op, x: x * torch.sigmoid(op.attr("alpha", 1.702) * x))
 
 
 @_small("Div")
@@ -138,6 +137,12 @@ def clip(op: Op, x: Tensor, low: Tensor | None = None, high: Tensor | None = Non
     if low is not None:
         x = ordered(torch.maximum)(x, low)
     return x if high is None else ordered(torch.minimum)(x, high)
+
+
+@_small("SwiGLU")
+def gated_swish(op: Op, gate: Tensor, x: Tensor) -> Tensor:
+    """Multiply by the swish of a gate."""
+    return gate * torch.sigmoid(op.attr("alpha", 1.0) * gate) * x
 
 
 @_small("PRelu")
