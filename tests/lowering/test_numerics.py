@@ -10,8 +10,9 @@ import numpy as np
 import onnx_ir as ir
 import onnxruntime
 import pytest
+import torch
 from onnx import helper
-from tests.kits.lowering_kit import LoweredSession
+from tests.kits.lowering_kit import FLOAT, LoweredSession, lowered
 
 from sartor.share.lowering import FallbackWarning
 from sartor.share.runtime import stock_options
@@ -271,6 +272,24 @@ def test_recurrences(operator: str, direction: str) -> None:
     if operator == "LSTM":
         check(operator, [x, *weights, bias, lengths, hidden, hidden, numbers(ways, 15)], outputs, **options)
         check(operator, [x, *weights, bias], outputs, clip=0.3, **options)
+
+
+@pytest.mark.parametrize("direction", ["forward", "reverse", "bidirectional"])
+@pytest.mark.parametrize("operator", ["RNN", "GRU", "LSTM"])
+def test_loops_and_layers_have_the_same_gradients(operator: str, direction: str) -> None:
+    """A bound that is never reached makes a loop of what torch has a layer for."""
+    ways, gates = 1 + (direction == "bidirectional"), {"RNN": 1, "GRU": 3, "LSTM": 4}[operator]
+    shapes = {"x": (5, 2, 4), "w": (ways, gates * 3, 4), "r": (ways, gates * 3, 3), "b": (ways, 2 * gates * 3)}
+    inputs = [(name, FLOAT, shape) for name, shape in shapes.items()]
+    gradients = []
+    for clip in (0.0, 1e6):
+        options = {"hidden_size": 3, "direction": direction, "clip": clip}
+        options |= {"linear_before_reset": 1} if operator == "GRU" else {}
+        model = lowered([helper.make_node(operator, list(shapes), ["y", "h"], **options)], inputs, [("y", FLOAT, None)])
+        feeds = {name: torch.from_numpy(numbers(*shape)).requires_grad_() for name, shape in shapes.items()}
+        model(**feeds)["y"].square().sum().backward()
+        gradients.append([feed.grad for feed in feeds.values()])
+    torch.testing.assert_close(*gradients)
 
 
 def test_recurrences_with_other_activations() -> None:

@@ -9,6 +9,7 @@ import math
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from sartor.share.lowering.dtypes import torch_type
 from sartor.share.lowering.operators.movement import pad_constant
@@ -43,11 +44,29 @@ def attention(
         key_BHTC, value_BHTC = torch.cat([past_key, key_BHTC], 2), torch.cat([past_value, value_BHTC], 2)
     elif lengths_B is not None:
         offset = (lengths_B.reshape(-1, 1, 1, 1) - query_BHSC.shape[2]).to(torch.int64)
+    unmasked = mask is None and lengths_B is None and not (op.attr("is_causal", 0) and past_key is not None)
+    if unmasked and _is_plain(op, query):
+        mixed = _mix_plain(op, query_BHSC, key_BHTC, value_BHTC)
+        return (mixed if query.dim() == 4 else mixed.transpose(1, 2).flatten(2)), key_BHTC, value_BHTC
     bias = _bias(op, query_BHSC, key_BHTC.shape[2], mask, offset, lengths_B)
     mixed, scores = _mix(op, query_BHSC, key_BHTC, value_BHTC, bias)
     if query.dim() == 3:
         mixed = mixed.transpose(1, 2).flatten(2)
     return mixed, key_BHTC, value_BHTC, scores
+
+
+def _is_plain(op: Op, query: Tensor) -> bool:
+    """Tell whether torch's own attention does what the node asks for; on the CPU it rounds float16 in other places."""
+    if query.dtype is torch.float16 and query.device.type == "cpu":
+        return False
+    windows = max(op.attr("left_window_size", -1), op.attr("right_window_size", -1))
+    return windows < 0 and not op.attr("softcap", 0.0) and not op.attr("softmax_precision", 0) and not op.wants(3)
+
+
+def _mix_plain(op: Op, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """Return the values mixed by torch's own attention."""
+    causal, scale, grouped = bool(op.attr("is_causal", 0)), op.attr("scale") or None, query.shape[1] != key.shape[1]
+    return F.scaled_dot_product_attention(query, key, value, is_causal=causal, scale=scale, enable_gqa=grouped)
 
 
 def _bias(

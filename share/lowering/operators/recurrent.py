@@ -1,4 +1,4 @@
-"""RNN, GRU and LSTM as loops over time.
+"""RNN, GRU and LSTM as loops over time, or by torch where it knows the kind.
 
 Shapes: T steps, B batch, I inputs, H hidden, D directions, G gates.
 """
@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from sartor.share.lowering.operators.recurrent_plain import is_plain, run_plain
 from sartor.share.lowering.registry import NotLoweredError, Op, rule
 
 Activation = Callable[[Tensor], Tensor]
@@ -114,22 +115,31 @@ def recurrent(
     """Return all hidden states (T, D, B, H), the last ones (D, B, H) and, of an LSTM, the last cell states."""
     by_batch = bool(op.attr("layout", 0))
     x_TBI = x.transpose(0, 1) if by_batch else x
-    cells = _cells(op, weight_DGI, recurrence_DGH, bias_D2G, peepholes_D3H)
     given = [hidden_DBH, memory_DBH] if op.node.op_type == "LSTM" else [hidden_DBH]
-    starts = [None if one is None else (one.transpose(0, 1) if by_batch else one) for one in given]
-    outputs, lasts = [], []
-    for direction, cell in enumerate(cells):
-        zero = x_TBI.new_zeros(x_TBI.shape[1], recurrence_DGH.shape[2])
-        state = tuple(zero if start is None else start[direction] for start in starts)
-        backwards = op.attr("direction", "forward") == "reverse" or direction == 1
-        hidden_TBH, last = _run(op, cell, x_TBI, state, lengths_B, backwards)
-        outputs.append(hidden_TBH)
-        lasts.append(last)
-    every = torch.stack(outputs, 1)
-    final = [torch.stack(parts) for parts in zip(*lasts, strict=True)]
+    zero = x_TBI.new_zeros(len(weight_DGI), x_TBI.shape[1], recurrence_DGH.shape[2])
+    starts = [zero if one is None else (one.transpose(0, 1) if by_batch else one) for one in given]
+    if lengths_B is None and peepholes_D3H is None and is_plain(op, x_TBI):
+        every, *final = run_plain(op, x_TBI, weight_DGI, recurrence_DGH, bias_D2G, starts)
+    else:
+        cells = _cells(op, weight_DGI, recurrence_DGH, bias_D2G, peepholes_D3H)
+        every, *final = _run_all(op, cells, x_TBI, starts, lengths_B)
     if by_batch:
         return every.permute(2, 0, 1, 3), *(one.transpose(0, 1) for one in final)
     return every, *final
+
+
+def _run_all(
+    op: Op, cells: Sequence[Cell], x_TBI: Tensor, starts: Sequence[Tensor], lengths_B: Tensor | None
+) -> tuple[Tensor, ...]:
+    """Run all directions step by step."""
+    outputs, lasts = [], []
+    for direction, cell in enumerate(cells):
+        backwards = op.attr("direction", "forward") == "reverse" or direction == 1
+        state = tuple(start[direction] for start in starts)
+        hidden_TBH, last = _run(op, cell, x_TBI, state, lengths_B, backwards)
+        outputs.append(hidden_TBH)
+        lasts.append(last)
+    return torch.stack(outputs, 1), *(torch.stack(parts) for parts in zip(*lasts, strict=True))
 
 
 def _run(
