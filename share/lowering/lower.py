@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import Any
 
 import onnx_ir as ir
 import torch
@@ -56,27 +55,33 @@ def write_back(model: ir.Model, tensors: Mapping[str, torch.Tensor]) -> None:
 
 def _inline(model: ir.Model, overrides: Overrides) -> dict[ir.Node, Implementation]:
     """Inline all functions but the calls that are overridden; return the callables of those."""
+    calls: dict[ir.Node, Implementation] = {}
+    while model.functions:
+        _inline_others(model, set(overrides))
+        fresh = [node for node in model.graph.all_nodes() if node.op_identifier() in model.functions]
+        declined = []
+        for node in (node for node in fresh if node not in calls):
+            made = overrides[node.domain, node.op_type](node, model.functions[node.op_identifier()])
+            if made is None:
+                declined.append(node)
+            else:
+                calls[node] = made
+        if not declined:
+            break
+        # The body that takes the place of a call may hold other calls: look again.
+        _decline(model, declined)
+    return calls
+
+
+def _inline_others(model: ir.Model, keep: set[tuple[str, str]]) -> None:
+    """Inline the functions that nobody overrides, and the declined calls of the others."""
     from onnx_ir.passes import PassError
     from onnx_ir.passes.common import InlinePass
 
-    def inline(keep: set[tuple[str, str]]) -> None:
-        try:
-            InlinePass(criteria=lambda one: (one.domain, one.name) not in keep or one.overload == _DECLINED)(model)
-        except (PassError, ValueError) as error:
-            raise InputRefusedError(f"its functions can't be inlined ({error})", subject="model") from error
-
-    if not model.functions:
-        return {}
-    inline(set(overrides))
-    calls: dict[ir.Node, Any] = {}
-    for node in list(model.graph.all_nodes()):
-        function = model.functions.get(node.op_identifier())
-        if function is not None:
-            calls[node] = overrides[node.domain, node.op_type](node, function)
-    if any(made is None for made in calls.values()):
-        _decline(model, [node for node, made in calls.items() if made is None])
-        inline(set(overrides))
-    return {node: made for node, made in calls.items() if made is not None}
+    try:
+        InlinePass(criteria=lambda one: (one.domain, one.name) not in keep or one.overload == _DECLINED)(model)
+    except (PassError, ValueError) as error:
+        raise InputRefusedError(f"its functions can't be inlined ({error})", subject="model") from error
 
 
 def _decline(model: ir.Model, nodes: list[ir.Node]) -> None:

@@ -71,6 +71,14 @@ def test_a_declined_call_runs_the_body() -> None:
     assert [function.overload for function in model.functions.values()] == ["", ""]
 
 
+def test_a_declined_body_may_hold_calls_that_are_overridden() -> None:
+    overrides: Any = {
+        (DOMAIN, "outer"): lambda node, function: None,
+        (DOMAIN, "double"): lambda node, function: lambda a: 3 * a,
+    }
+    assert lower(with_functions(), overrides)(x=torch.tensor([1.0]))["y"].tolist() == [10]
+
+
 def test_names_that_torch_does_not_allow() -> None:
     names = ["a.b", "a%2Eb", "forward", "keys", "_parameters", "=", "a/b"]
     nodes = [helper.make_node("Sum", ["x", *names], ["y"])]

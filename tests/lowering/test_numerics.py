@@ -72,6 +72,16 @@ def test_integer_arithmetic(dtype: str) -> None:
         check(operator, [a.astype("int32"), b.astype("int32")])
 
 
+def test_unsigned_numbers_beyond_the_signed_ones() -> None:
+    a = np.array([2**64 - 1, 2**63, 2**63 + 5, 7, 0, 2**64 - 3], np.uint64)
+    b = np.array([3, 2**63 - 1, 2**63 + 6, 2**63, 1, 2**64 - 3], np.uint64)
+    for operator in ("Add", "Sub", "Mul", "Div", "Mod", "Less", "Greater", "Max", "Min"):
+        check(operator, [a, b])
+    for direction in ("LEFT", "RIGHT"):
+        check("BitShift", [a, np.array([0, 1, 63, 2, 5, 32], np.uint64)], direction=direction)
+    check("Sign", [a])
+
+
 def test_not_a_number() -> None:
     x = np.array([np.nan, -np.inf, np.inf, -0.5, 0.5, 1.5, 2.5, 3.0], np.float32)
     one, minus = np.array(1, np.float32), np.array(-1, np.float32)

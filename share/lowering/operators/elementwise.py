@@ -11,51 +11,22 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from sartor.share.lowering import unsigned
 from sartor.share.lowering.casting import cast
 from sartor.share.lowering.dtypes import onnx_type, torch_type
 from sartor.share.lowering.registry import NotLoweredError, Op, Place, rows, rule
-
-UNSIGNED = frozenset({torch.uint16, torch.uint32, torch.uint64})
-"""The types that torch stores but hardly computes with."""
+from sartor.share.lowering.unsigned import UNSIGNED, ordered, signed
 
 _SELU_ALPHA, _SELU_GAMMA = 1.67326319217681884765625, 1.05070102214813232421875
-_TOP_BIT = -(1 << 63)
 _small = functools.partial(rule, place=Place.FOLLOWS, scalars=True)
-
-Binary = Callable[[Tensor, Tensor], Tensor]
-
-
-def signed(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """Let a function compute with int64 where torch lacks the unsigned type; right where results fit 64 bits."""
-
-    @functools.wraps(function)
-    def compute(*inputs: Tensor) -> Tensor:
-        dtype = inputs[0].dtype
-        if dtype not in UNSIGNED:
-            return function(*inputs)
-        result = function(*(x.to(torch.int64) for x in inputs))
-        return result.to(dtype) if result.dtype is torch.int64 else result
-
-    return compute
-
-
-def ordered(function: Binary) -> Binary:
-    """Let a function compare uint64 as int64 with the top bit flipped, which keeps the order."""
-
-    @functools.wraps(function)
-    def compute(a: Tensor, b: Tensor) -> Tensor:
-        if a.dtype is not torch.uint64:
-            return signed(function)(a, b)
-        result = function(a.view(torch.int64) ^ _TOP_BIT, b.view(torch.int64) ^ _TOP_BIT)
-        return (result ^ _TOP_BIT).view(torch.uint64) if result.dtype is torch.int64 else result
-
-    return compute
 
 
 def sign(x: Tensor) -> Tensor:
     """Return -1, 0 or 1; NaN stays."""
+    if x.dtype in UNSIGNED:
+        return torch.ne(x, 0).to(x.dtype)
     if not x.is_floating_point():
-        return signed(torch.sign)(x)
+        return torch.sign(x)
     return torch.where(x.isnan(), x, torch.sign(x))
 
 
@@ -103,13 +74,15 @@ def divide(_op: Op, a: Tensor, b: Tensor) -> Tensor:
     """Divide; integers are cut towards zero."""
     if a.is_floating_point():
         return a / b
-    return signed(functools.partial(torch.div, rounding_mode="trunc"))(a, b)
+    return unsigned.divide(a, b)
 
 
 @_small("Mod")
 def modulo(op: Op, a: Tensor, b: Tensor) -> Tensor:
     """Return the remainder with the sign of the divisor, or of the dividend where `fmod` says so."""
-    return signed(torch.fmod if op.attr("fmod", 0) else torch.remainder)(a, b)
+    if a.dtype in UNSIGNED or not op.attr("fmod", 0):
+        return unsigned.modulo(a, b)
+    return torch.fmod(a, b)
 
 
 @_small("Pow")
@@ -124,9 +97,9 @@ def power(_op: Op, base: Tensor, exponent: Tensor) -> Tensor:
 
 @_small("BitShift")
 def shift(op: Op, x: Tensor, amount: Tensor) -> Tensor:
-    """Shift unsigned integers by bits; uint64 fits where its top bit is clear."""
-    move = torch.bitwise_right_shift if op.attr("direction") == "RIGHT" else torch.bitwise_left_shift
-    return signed(move)(x, amount)
+    """Shift the bits of unsigned integers."""
+    right = op.attr("direction") == "RIGHT"
+    return unsigned.shift_right(x, amount) if right else signed(torch.bitwise_left_shift)(x, amount)
 
 
 @_small("Clip")

@@ -12,6 +12,7 @@ from sartor.share.lowering.frame import Frame
 from sartor.share.lowering.registry import NotLoweredError, Op, Place, rule
 
 _small = functools.partial(rule, place=Place.FOLLOWS)
+_grows = functools.partial(rule, place=Place.GROWS)
 _REDUCTIONS = {"add": "sum", "mul": "prod", "max": "amax", "min": "amin"}
 
 
@@ -30,7 +31,7 @@ def gather(op: Op, x: Tensor, index: Tensor) -> Tensor:
     return picked.reshape((*x.shape[:axis], *index.shape, *x.shape[axis + 1 :]))
 
 
-@rule("GatherElements")
+@_small("GatherElements")
 def gather_elements(op: Op, x: Tensor, index: Tensor) -> Tensor:
     """Choose elements along an axis."""
     axis = op.attr("axis", 0)
@@ -51,7 +52,7 @@ def gather_nd(op: Op, x: Tensor, index: Tensor) -> Tensor:
     return x[(*ranges, *places)] if ranges or places else x.expand(*shape, *x.shape)
 
 
-@rule("ScatterElements", "Scatter")
+@_small("ScatterElements", "Scatter")
 def scatter_elements(op: Op, x: Tensor, index: Tensor, updates: Tensor) -> Tensor:
     """Write elements along an axis over or into a copy."""
     axis = op.attr("axis", 0)
@@ -62,7 +63,7 @@ def scatter_elements(op: Op, x: Tensor, index: Tensor, updates: Tensor) -> Tenso
     return x.scatter_reduce(axis, places, updates, _REDUCTIONS[reduction])
 
 
-@rule("ScatterND")
+@_small("ScatterND")
 def scatter_nd(op: Op, x: Tensor, index: Tensor, updates: Tensor) -> Tensor:
     """Write slices, found by the indices of their first axes, over or into a copy."""
     count = index.shape[-1]
@@ -105,7 +106,7 @@ def one_hot(op: Op, index: Tensor, depth: Tensor, values: Tensor) -> Tensor:
     return torch.where(hot, values[1], values[0])
 
 
-@rule("NonZero")
+@_grows("NonZero")
 def non_zero(_op: Op, x: Tensor) -> Tensor:
     """Return the indices of what is not 0, one row an axis."""
     return x.nonzero().T if x.dim() else x.reshape(1).nonzero().T[:0]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from sartor.share.lowering.operators.elementwise import signed
 from sartor.share.lowering.registry import Op, rows, rule
+from sartor.share.lowering.unsigned import signed
 
 rows({"MatMul": signed(torch.matmul)})
 
