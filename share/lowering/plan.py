@@ -126,14 +126,18 @@ class _Planner:
             for name, attribute in node.attributes.items()
             if attribute.type is ir.AttributeType.GRAPH
         }
-        version = self.versions.get(node.domain, self.versions.get("ai.onnx", 1) if not node.domain else 1)
-        return Op(node, version, MappingProxyType(attributes), MappingProxyType(blocks))
+        return Op(node, self._version(node.domain), MappingProxyType(attributes), MappingProxyType(blocks))
+
+    def _version(self, domain: str) -> int:
+        """Return the opset of a domain; the standard's has two names."""
+        names = ("", "ai.onnx") if domain in ("", "ai.onnx") else (domain,)
+        return next((self.versions[name] for name in names if name in self.versions), 1)
 
     def _call(self, node: ir.Node, op: Op, rule: Rule | None, host_node: bool) -> Call:
         if node in self.overrides:
             implementation = self.overrides[node]
             return lambda _frame, inputs: implementation(*inputs)
-        fallback = Fallback(op, MappingProxyType(dict(self.versions)))
+        fallback = Fallback(op, {domain: self._version(domain) for domain in ("", node.domain)})
         if rule is None:
             return fallback.run
         return _guarded(op, rule, fallback, host_node)

@@ -119,6 +119,36 @@ def test_only_known_tensors_of_the_same_shape_are_written_back() -> None:
     assert lower(model).tensors()["c"].tolist() == [0.5]
 
 
+def test_initialisers_of_nested_graphs_have_names_of_their_own() -> None:
+    """Both branches call their constant `c`."""
+    branches = {}
+    for branch, number in (("then", 2.0), ("else", 3.0)):
+        add = helper.make_node("Add", ["x", "c"], ["z"])
+        constant = helper.make_tensor("c", FLOAT, [1], [number])
+        result = helper.make_tensor_value_info("z", FLOAT, [1])
+        branches[f"{branch}_branch"] = helper.make_graph([add], branch, [], [result], [constant])
+    inputs = [("flag", TensorProto.BOOL, []), ("x", FLOAT, [1])]
+    model = make_model([helper.make_node("If", ["flag"], ["y"], **branches)], inputs, [("y", FLOAT, [1])])
+    module = lower(model)
+    before = {name: tensor.item() for name, tensor in module.tensors().items()}
+    assert sorted(before.values()) == [2, 3]
+    assert set(before) == {"c", "c#2"}
+    write_back(model, {name: 10 * tensor for name, tensor in module.tensors().items()})
+    after = {flag: lower(model)(flag=torch.tensor(flag), x=torch.zeros(1))["y"].item() for flag in (True, False)}
+    assert after == {True: 20, False: 30}
+
+
+def test_the_standard_has_two_names() -> None:
+    """With opset 11 under its long name, Squeeze takes its axes from an attribute."""
+    imports = [helper.make_opsetid("ai.onnx", 11)]
+    node = helper.make_node("Squeeze", ["x"], ["y"], domain="ai.onnx", axes=[0])
+    model = lowered([node], [("x", FLOAT, [1, 2])], [("y", FLOAT, [2])], opset_imports=imports)
+    assert model(x=torch.zeros(1, 2))["y"].shape == (2,)
+    softmax = helper.make_node("Softmax", ["x"], ["y"], domain="ai.onnx")
+    model = lowered([softmax], [("x", FLOAT, [1, 2, 2])], [("y", FLOAT, [1, 2, 2])], opset_imports=imports)
+    assert model(x=torch.zeros(1, 2, 2))["y"].unique().tolist() == [0.25]
+
+
 def test_values_go_after_their_last_use() -> None:
     """While the last of three nodes runs, the result of the first one is gone."""
     alive: list[Any] = []

@@ -153,13 +153,13 @@ def is_infinite(op: Op, x: Tensor) -> Tensor:
     return positive | (torch.isneginf(wide) if op.attr("detect_negative", 1) else none)
 
 
-@rule("Cast", place=Place.FOLLOWS)
+@_small("Cast")
 def cast_to(op: Op, x: Tensor) -> Tensor:
     """Convert to the type that an attribute names."""
     return cast(x, ir.DataType(op.attr("to")), bool(op.attr("saturate", 1)), op.attr("round_mode", "up"))
 
 
-@rule("CastLike", place=Place.FOLLOWS)
+@_small("CastLike")
 def cast_like(op: Op, x: Tensor, like: Tensor) -> Tensor:
     """Convert to the type of the second input."""
     return cast(x, op.input_type(1) or onnx_type(like), bool(op.attr("saturate", 1)), op.attr("round_mode", "up"))
