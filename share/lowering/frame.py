@@ -73,6 +73,11 @@ class Frame:
             slots[slot] = None
         return outputs
 
+    def feed(self, entry: Fetch, value: Value) -> None:
+        """Put an input where the graph reads it, so that it is moved once."""
+        self.slots[entry.slot] = value
+        self.slots[entry.slot] = self._fetch(entry)
+
     def _step(self, step: Step) -> None:
         """Run one node; a note on any error tells which one."""
         slots = self.slots

@@ -74,8 +74,8 @@ class Lowered(torch.nn.Module):
         for slot, value in self._host.items():
             frame.slots[slot] = value
         for name, value in feeds.items():
-            for slot in self._plan.inputs[name]:
-                frame.slots[slot] = from_numpy(value) if _is_numeric(value) else value
+            for entry in self._plan.inputs[name]:
+                frame.feed(entry, from_numpy(value) if _is_numeric(value) else value)
         outputs = frame.run(self._plan.block, [frame.slots[slot] for slot in self._plan.block.inputs])
         return dict(zip(self._plan.outputs, outputs, strict=True))
 

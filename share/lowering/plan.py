@@ -25,11 +25,11 @@ _ELSEWHERE = Rule(lambda: None, host=frozenset(ALL))
 
 @dataclass(frozen=True)
 class Plan:
-    """A lowered graph: `constants` are the slots of the constants on the device (False) and on the host (True)."""
+    """A lowered graph: where its inputs have to be, and the slots of the constants by whether the host reads them."""
 
     block: Block
     size: int
-    inputs: Mapping[str, tuple[int, ...]]
+    inputs: Mapping[str, tuple[Fetch, ...]]
     outputs: tuple[str, ...]
     constants: Mapping[ir.Value, Mapping[bool, int]]
 
@@ -41,7 +41,7 @@ def make_plan(model: ir.Model, constants: Constants, overrides: Mapping[ir.Node,
     inputs = {str(value.name): value for value in model.graph.inputs}
     block = planner.block(model.graph, [value for value in model.graph.inputs if value not in constants])
     slots = {value: planner.slots_of(value) for value in constants}
-    fed = {name: tuple(planner.slots_of(value).values()) for name, value in inputs.items()}
+    fed = {name: planner.entries_of(value) for name, value in inputs.items()}
     names = tuple(str(value.name) for value in model.graph.outputs)
     return Plan(block, len(planner.slots), fed, names, {value: where for value, where in slots.items() if where})
 
@@ -65,6 +65,12 @@ class _Planner:
     def slots_of(self, value: ir.Value) -> dict[bool, int]:
         """Return the slots of a value by side; all but constants are under False."""
         return {side: self.slots[value, side] for side in (False, True) if (value, side) in self.slots}
+
+    def entries_of(self, value: ir.Value) -> tuple[Fetch, ...]:
+        """Return where an input of the graph has to be: on both sides if it is a constant that both read."""
+        sides = {True: Side.HOST, False: Side.DEVICE}
+        alone = value in self.hosts and value not in self.constants
+        return tuple(Fetch(slot, sides[host or alone]) for host, slot in self.slots_of(value).items())
 
     def slot(self, value: ir.Value, host: bool = False) -> int:
         """Return the slot of a value, a new one at first."""

@@ -58,6 +58,13 @@ def test_models_ask_nothing_of_the_device(name: str, exported: Callable[[str], P
     assert copies(lower(model), **feeds) == 0
 
 
+def test_inputs_are_moved_once(exported: Callable[[str], Path]) -> None:
+    """Every layer of the encoder reads the mask."""
+    model = read_model(str(exported("encoder"))).ir
+    feeds = {key: torch.from_numpy(array) for key, array in random_inputs(model, {}, [1]).items()}
+    assert copies(lower(model), **feeds) == len(feeds) == 3
+
+
 def test_shape_arithmetic_stays_on_the_host() -> None:
     """Reshape to half the rows: Shape, Gather, Div, Concat with a constant."""
     nodes = [
