@@ -33,6 +33,10 @@ class Plan:
     outputs: tuple[str, ...]
     constants: Mapping[ir.Value, Mapping[bool, int]]
 
+    def __deepcopy__(self, _memo: object) -> Plan:
+        """Return the plan itself: copies of a module, such as a teacher, share what never changes."""
+        return self
+
 
 def make_plan(model: ir.Model, constants: Constants, overrides: Mapping[ir.Node, Implementation]) -> Plan:
     """Plan a model whose functions are inlined, but for the calls that are overridden."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import gc
 import warnings
 import weakref
@@ -89,6 +90,14 @@ def test_names_that_torch_does_not_allow() -> None:
     fresh = lowered(nodes, *IO, initializer={name: np.zeros(1, np.float32) for name in names})
     fresh.load_state_dict(model.state_dict())
     assert fresh(x=torch.zeros(1))["y"].item() == 2 ** len(names) - 1
+
+
+def test_a_copy_has_weights_of_its_own() -> None:
+    model = lowered([helper.make_node("Mul", ["x", "c"], ["y"])], *IO, initializer={"c": np.ones(1, np.float32)})
+    twin = copy.deepcopy(model)
+    with torch.no_grad():
+        twin.tensors()["c"].mul_(5)
+    assert [one(x=torch.ones(1))["y"].item() for one in (model, twin)] == [1, 5]
 
 
 def test_integers_are_buffers_and_an_initialiser_may_be_fed() -> None:

@@ -30,7 +30,8 @@ def is_plain(op: Op, x_TBI: Tensor) -> bool:
     names = tuple(name.lower() for name in op.attr("activations") or usual)
     reset_last = kind != "GRU" or bool(op.attr("linear_before_reset", 0))
     plain = reset_last and not op.attr("clip", 0.0) and not op.attr("input_forget", 0)
-    return plain and names in (usual, usual * 2) and x_TBI.numel() > 0 and x_TBI.dtype is not torch.float16
+    held = x_TBI.device.type != "cpu" or x_TBI.dtype is not torch.float16
+    return plain and held and names in (usual, usual * 2) and x_TBI.numel() > 0
 
 
 def run_plain(
