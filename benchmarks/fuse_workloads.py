@@ -11,7 +11,7 @@ import argparse
 import json
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -104,18 +104,18 @@ class Result:
         facts = self.facts
         memory = " -> ".join(f"{one.memory.minimum / 1e3:.2f}" for one in (self.before, self.after))
         ours = f"{self.races[STOCK].a.minimum / 1e3:.2f}"
-        ratios = (f"{self.races[side].ratio_min:.3f}" for side in RATIOS)
+        ratios = (f"{self.races[side].ratio_min:.3f}" if side in self.races else "-" for side in RATIOS)
         saved = f"{facts.bytes_saved / 2**20:.1f}"
         named = (facts.name, str(facts.threads), facts.groups, facts.operators)
         return (*named, saved, memory, ours, *ratios, f"{self.before.limit:.2f}")
 
 
-def measure(job: Job, threads: int, seconds: float, small: bool) -> Result:
+def measure(job: Job, threads: int, sides: Sequence[str], seconds: float, small: bool) -> Result:
     """Fuse, check, profile and time one model; exits when a result is wrong."""
     with tempfile.TemporaryDirectory() as name:
         fused = fuse_job(job, threads, Path(name))
         before, after = (profile(path, job, threads, Path(name)) for path in (job.path, fused.path))
-        others, errors = torch_sides(job, threads, small)
+        others, errors = torch_sides(job, threads, sides, small)
         races = compare(fused, job, others, seconds)
     return Result(fused.facts, before, after, races, errors)
 
@@ -127,13 +127,14 @@ def compare(fused: Fused, job: Job, others: dict[str, Call], seconds: float) -> 
     return {name: race(ours, side, seconds) for name, side in sides.items()}
 
 
-def torch_sides(job: Job, threads: int, small: bool) -> tuple[dict[str, Call], dict[str, float]]:
+def torch_sides(job: Job, threads: int, wanted: Sequence[str], small: bool) -> tuple[dict[str, Call], dict[str, float]]:
     """Return the calls of torch, eager and compiled for exactly these sizes, and their errors; exits on a wrong one."""
     torch.set_num_threads(threads)
     torch.compiler.reset()
     module = make(job.name, small).module
     inputs = [torch.from_numpy(array) for array in job.feed.values()]
     sides = {EAGER: module, INDUCTOR: torch.compile(module, dynamic=False)}
+    sides = {name: side for name, side in sides.items() if name in wanted}
     errors = {name: error(run_torch(side, inputs), job.expected) for name, side in sides.items()}
     for name, found in errors.items():
         require_close(f"{job.name} by {name}", found)
@@ -194,6 +195,7 @@ def _arguments() -> argparse.Namespace:
     made = parser(__doc__)
     made.add_argument("--only", nargs="*", default=list(SIZES), choices=list(SIZES), help="names of models")
     made.add_argument("--threads", nargs="*", type=int, default=[1, 2], help="numbers of threads")
+    made.add_argument("--sides", nargs="*", default=list(RATIOS[1:]), choices=RATIOS[1:], help="beside onnxruntime")
     made.add_argument("--seconds", type=float, default=10.0, help="time of one race")
     return made.parse_args()
 
@@ -208,11 +210,11 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             job = torch_job(name, SIZES[name], options.quick, Path(folder))
             for threads in options.threads:
-                results.append(measure(job, threads, seconds, options.quick))
+                results.append(measure(job, threads, options.sides, seconds, options.quick))
                 print(*results[-1].cells(), file=sys.stderr, flush=True)
     cells = tuple(result.cells() for result in results)
     rows = tuple(result.as_json() for result in results)
-    settings = {"seconds": seconds, "profiled_runs": RUNS, "sizes": SIZES}
+    settings = {"sides": options.sides, "seconds": seconds, "profiled_runs": RUNS, "sizes": SIZES}
     finish(Outcome("fuse_workloads", settings, COLUMNS, cells, rows, bars(results)), options)
 
 
