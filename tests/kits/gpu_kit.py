@@ -1,0 +1,71 @@
+"""Triton kernels in the interpreter and ahead of time; `TRITON_INTERPRET` must be set before this is imported.
+
+The interpreter folds reductions of functions that it does not know element by element; here it folds halves of arrays.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from triton.runtime import interpreter
+
+from sartor.share.runtime.kernel import FunctionCall
+from sartor.tools.fuse import gpu_kernel
+from sartor.tools.fuse.gpu_kernel import GpuKernel
+from sartor.tools.fuse.lower import lower
+
+Array = np.ndarray[Any, Any]
+
+
+def _fold_halves(self: Any, input: Sequence[Any]) -> list[Any]:
+    """Fold one tensor along an axis with the kernel's own function, half by half."""
+    (tensor,) = input
+    data = tensor.handle.data
+    while data.shape[self.axis] > 1:
+        first, second = np.split(data, 2, axis=self.axis)
+        folded = self.combine_fn.fn(self.to_tensor(first, tensor.dtype), self.to_tensor(second, tensor.dtype))
+        data = folded.handle.data
+    if not self.keep_dims:
+        data = np.squeeze(data, self.axis)
+    return [self.to_tensor(data, tensor.dtype)]
+
+
+interpreter.ReduceOps.generic_reduce = _fold_halves
+
+
+def poisoned(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+    """Make a tensor full of NaN, or of ones in every bit."""
+    room = torch.full((int(np.prod(shape)) * dtype.itemsize,), 0xFF, dtype=torch.uint8, device=device)
+    return room.view(dtype).reshape(shape)
+
+
+gpu_kernel.allocate = poisoned
+
+
+def kernels(call: FunctionCall) -> tuple[GpuKernel, ...]:
+    """Write all kernels of a function; raises NotEmittableError."""
+    return gpu_kernel.gpu_kernels(lower(call.function, call.inputs))
+
+
+def able(written: Sequence[GpuKernel], inputs: Sequence[Array | None]) -> list[GpuKernel]:
+    """Return the kernels whose tiles hold inputs of these sizes."""
+    names = gpu_kernel.bind(written[0].program, [None if array is None else array.shape for array in inputs])
+    return [kernel for kernel in written if gpu_kernel.fits(kernel, names)]
+
+
+def call(kernel: GpuKernel, inputs: Sequence[Array | None]) -> list[Array]:
+    """Run a kernel in the interpreter; AssertionError where it changes an input."""
+    given = [None if array is None else np.array(array, order="C") for array in inputs]
+    tensors = [None if array is None else torch.from_numpy(array) for array in given]
+    with warnings.catch_warnings(), np.errstate(all="ignore"):
+        warnings.simplefilter("ignore")
+        outputs = gpu_kernel.launch(kernel, tensors)
+    for before, after in zip(inputs, given, strict=True):
+        assert before is None or after is None or np.asarray(before).tobytes() == after.tobytes(), "an input was changed"
+    return [output.numpy() for output in outputs]
+
+

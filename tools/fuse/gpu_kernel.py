@@ -1,0 +1,364 @@
+"""A kernel for a GPU: its source, how it is launched for given sizes, and the launch itself.
+
+Nothing here imports Triton or torch before a kernel is run or compiled.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from sartor.tools.fuse import ops
+from sartor.tools.fuse.axes import Size, axis_size, parse_size
+from sartor.tools.fuse.cost import size_of
+from sartor.tools.fuse.gpu_check import check_schedule, check_tiles
+from sartor.tools.fuse.gpu_compile import (
+    FUSE_MULTIPLY_ADD,
+    Resources,
+    Target,
+    compile_ahead,
+    kernel_function,
+    resources_of,
+)
+from sartor.tools.fuse.gpu_schedule import COLUMNS, ROWS, Axis, Form, GpuSchedule, Phase, gpu_schedule
+from sartor.tools.fuse.program import At, Load, Program, Value
+from sartor.tools.fuse.render.triton import Part, render, render_part
+from sartor.tools.fuse.schedule import Root
+
+if TYPE_CHECKING:
+    import torch
+
+FORMS = tuple(Form(phased, whole) for phased in (False, True) for whole in (2, 1, 0))
+"""All compositions, those that keep most in registers first."""
+
+TILE_LIMIT = 16384
+"""Elements of a tile beyond which registers spill."""
+
+TARGETS = (1024, 2048, 512, 4096)
+"""Elements of a tile to aim at, the default first."""
+
+COLUMN_BLOCK = 128
+"""Columns of a tile whose rows and columns are both free."""
+
+SMALL_WORK = 1 << 16
+"""Elements below which one program does what several would spend on barriers."""
+
+INT32_LIMIT = 2**31 - 2**20
+"""Elements up to which positions, and a tile beyond them, fit 32 bits."""
+
+
+class SizesRefusedError(Exception):
+    """Sizes contradict the types that a kernel was made for."""
+
+
+class IndexOutOfRangeError(Exception):
+    """A gather was given an index outside its axis."""
+
+
+@dataclass(frozen=True)
+class GpuKernel:
+    """A program in one composition."""
+
+    program: Program
+    schedule: GpuSchedule
+    part: Part
+    source: str
+
+
+@dataclass(frozen=True)
+class Config:
+    """What may be tuned: rows and columns of every phase's tiles, and the warps of a program."""
+
+    tiles: tuple[tuple[int, int], ...]
+    warps: int
+
+
+@dataclass(frozen=True)
+class Launch:
+    """The parameters of a launch: programs, constants but INDEX, its bits, warps, elements of every scratch buffer."""
+
+    grid: int
+    constants: dict[str, int]
+    index_bits: int
+    warps: int
+    cooperative: bool
+    scratch: tuple[int, ...]
+
+
+def gpu_kernels(program: Program) -> tuple[GpuKernel, ...]:
+    """Write a program's kernels in all compositions that differ and may fit.
+
+    Raises NotEmittableError where there is none.
+    """
+    found: dict[str, GpuKernel] = {}
+    for form in FORMS:
+        schedule = gpu_schedule(program, form)
+        check_schedule(schedule)
+        part = render_part(schedule)
+        source = render(part)
+        found.setdefault(source, GpuKernel(program, schedule, part, source))
+    return tuple(found.values())
+
+
+def bind(program: Program, shapes: Sequence[Sequence[int] | None]) -> dict[str, int]:
+    """Find the named sizes in the shapes of the inputs.
+
+    Raises SizesRefusedError where they contradict the types.
+    """
+    pairs = [
+        (parse_size(dim), size)
+        for kind, shape in zip(program.inputs, shapes, strict=True)
+        if kind is not None and shape is not None
+        for dim, size in zip(kind.shape, shape, strict=True)
+    ]
+    names: dict[str, int] = {}
+    for exact in (True, False):
+        for size, number in pairs:
+            _solve(names, size, number, exact)
+    if any(size_of(size, names) != number for size, number in pairs):
+        raise SizesRefusedError("the sizes are refused")
+    picked = [value.index for value in _values(program) if isinstance(value, At) and not value.index.atom]
+    if any(index.length and not size_of(index.length, names) for index in picked):
+        raise SizesRefusedError("the sizes are refused")
+    return names
+
+
+def _solve(names: dict[str, int], size: Size, number: int, exact: bool) -> None:
+    unknown = [name for name in size.names if name not in names]
+    if len(unknown) != 1 or (exact and size != Size(1, size.names[:1])):
+        return
+    known = math.prod((size.factor, *(names[name] for name in size.names if name in names)))
+    if known:
+        names[unknown[0]] = number // known
+
+
+def _values(program: Program) -> list[Value]:
+    from sartor.tools.fuse.program import walk
+
+    return list(walk(program.outputs))
+
+
+def number(size: Size, names: Mapping[str, int]) -> int:
+    """Work out a size whose names are all known."""
+    found = size_of(size, names)
+    assert found is not None, "a size is not that of an input"
+    return found
+
+
+def power_of_two(size: int) -> int:
+    """Round up to a power of two."""
+    return 1 << max(size - 1, 0).bit_length()
+
+
+def extent(axis: Axis, names: Mapping[str, int]) -> int:
+    """Count the positions along an axis, rounded up to a power of two."""
+    return power_of_two(number(axis.size, names))
+
+
+def fits(kernel: GpuKernel, names: Mapping[str, int]) -> bool:
+    """Tell whether the axes that tiles hold whole are small enough."""
+    return all(_fixed(phase, names) <= TILE_LIMIT for phase in kernel.schedule.phases)
+
+
+def _fixed(phase: Phase, names: Mapping[str, int]) -> int:
+    return math.prod(extent(axis, names) for axis in phase.axes if axis.whole)
+
+
+def choose(kernels: Sequence[GpuKernel], names: Mapping[str, int], processors: int) -> GpuKernel:
+    """Prefer one phase that keeps a whole row in registers; several where one would leave processors idle."""
+    able = [kernel for kernel in kernels if fits(kernel, names)]
+    single = next(kernel for kernel in able if len(kernel.schedule.phases) == 1)
+    several = next((kernel for kernel in able if len(kernel.schedule.phases) > 1), None)
+    if several is None or processors == 1 or _work(kernels[0].program, names) <= SMALL_WORK:
+        return single
+    return single if programs(single, configurations(single, names)[0], names) * 2 >= processors else several
+
+
+def _work(program: Program, names: Mapping[str, int]) -> int:
+    """Count the elements of the largest tensor."""
+    loads = [value for value in _values(program) if isinstance(value, Load)]
+    return max(math.prod(number(axis_size(axis), names) for axis in value.axes) for value in (*loads, *program.outputs))
+
+
+def programs(kernel: GpuKernel, config: Config, names: Mapping[str, int]) -> int:
+    """Count the programs that have something to do in some phase."""
+    return max(_blocks(phase, tile, names) for phase, tile in zip(kernel.schedule.phases, config.tiles, strict=True))
+
+
+def _blocks(phase: Phase, tile: tuple[int, int], names: Mapping[str, int]) -> int:
+    if phase.spread is None:
+        return 1
+    block = 1 if phase.spread.dim is None else tile[phase.spread.dim]
+    return -(-number(phase.spread.size, names) // block)
+
+
+def configurations(kernel: GpuKernel, names: Mapping[str, int]) -> tuple[Config, ...]:
+    """List tile sizes and warps worth trying, the default first."""
+    found: dict[Config, None] = {}
+    for target in TARGETS:
+        tiles = tuple(_tile(phase, target, names) for phase in kernel.schedule.phases)
+        warps = min(max(max(rows * columns for rows, columns in tiles) // 256, 1), 16)
+        for factor in (1, 2):
+            found[Config(tiles, min(warps * factor, 16))] = None
+    return tuple(found)
+
+
+def _tile(phase: Phase, target: int, names: Mapping[str, int]) -> tuple[int, int]:
+    """Choose rows and columns: all of a whole axis, the rest up to the target for the others."""
+    tile = {axis.dim: extent(axis, names) for axis in phase.axes if axis.whole}
+    free = {axis.dim: extent(axis, names) for axis in phase.axes if axis.dim is not None and not axis.whole}
+    room = max(target // math.prod(tile.values()), 1)
+    for dim in (COLUMNS, ROWS):
+        if dim in free:
+            most = min(room, COLUMN_BLOCK) if len(free) == 2 and dim == COLUMNS else room
+            tile[dim] = min(most, free[dim])
+            room = max(room // tile[dim], 1)
+    return tile.get(ROWS, 1), tile.get(COLUMNS, 1)
+
+
+def plan_launch(kernel: GpuKernel, config: Config, names: Mapping[str, int], processors: int) -> Launch:
+    """Work out the parameters of a launch; of a grid with barriers all programs must run at the same time."""
+    phases = kernel.schedule.phases
+    check_tiles(kernel.schedule, config.tiles, names)
+    count = programs(kernel, config, names)
+    grid = min(count, processors) if len(phases) > 1 else count
+    constants: dict[str, int] = {}
+    for i, (rows, columns) in enumerate(config.tiles):
+        suffix = str(i) if len(phases) > 1 else ""
+        constants |= {f"ROWS{suffix}": rows, f"COLS{suffix}": columns}
+    constants["PARTS"] = power_of_two(grid)
+    wanted = {name: value for name, value in constants.items() if name in kernel.part.constants}
+    scratch = tuple(_elements(kernel, root, grid, names) for root in kernel.schedule.scratch)
+    bits = 64 if max(_work(kernel.program, names), *scratch, 0) > INT32_LIMIT else 32
+    return Launch(grid, wanted, bits, config.warps, len(phases) > 1, scratch)
+
+
+def _elements(kernel: GpuKernel, root: Root, grid: int, names: Mapping[str, int]) -> int:
+    elements = math.prod(number(atom.size, names) for atom in root.own)
+    return elements * (grid if kernel.schedule.partial(root) else 1)
+
+
+def scratch_bytes(kernel: GpuKernel, launch: Launch) -> int:
+    """Count the bytes of scratch memory of a launch."""
+    roots = zip(kernel.schedule.scratch, launch.scratch, strict=True)
+    return sum(ops.STORAGE[root.value.dtype].size * elements for root, elements in roots)
+
+
+def shapes(program: Program, names: Mapping[str, int]) -> list[tuple[int, ...]]:
+    """Work out the shapes of the outputs."""
+    return [tuple(number(axis_size(axis), names) for axis in value.axes) for value in program.outputs]
+
+
+def processors_of(device: torch.device) -> int:
+    """Count the multiprocessors of a device; the interpreter is one."""
+    import torch
+
+    return torch.cuda.get_device_properties(device).multi_processor_count if device.type == "cuda" else 1
+
+
+def launch(
+    kernel: GpuKernel, inputs: Sequence[torch.Tensor | None], config: Config | None = None
+) -> list[torch.Tensor]:
+    """Run a kernel on tensors of one device and return its outputs.
+
+    Raises SizesRefusedError for sizes that it was not made for, IndexOutOfRangeError where a gather was given one.
+    """
+    names = bind(kernel.program, [None if tensor is None else tuple(tensor.shape) for tensor in inputs])
+    given = {f"x{i}": tensor.contiguous() for i, tensor in enumerate(inputs) if tensor is not None}
+    device = next(iter(given.values())).device
+    planned = plan_launch(kernel, config or configurations(kernel, names)[0], names, processors_of(device))
+    outputs = [
+        allocate(shape, torch_type(value.dtype.name), device)
+        for shape, value in zip(shapes(kernel.program, names), kernel.program.outputs, strict=True)
+    ]
+    if planned.grid == 0:
+        return outputs
+    tensors = {**given, **{f"y{i}": tensor for i, tensor in enumerate(outputs)}, **_scratch(kernel, planned, device)}
+    _run(kernel, planned, [tensors[name] for name in kernel.part.tensors], names)
+    if "status" in tensors and int(tensors["status"].item()):
+        raise IndexOutOfRangeError("a gathered index is out of range")
+    return outputs
+
+
+def _scratch(kernel: GpuKernel, planned: Launch, device: torch.device) -> dict[str, torch.Tensor]:
+    import torch
+
+    found = {
+        f"m{i}": allocate((elements,), _compute_type(root), device)
+        for i, (root, elements) in enumerate(zip(kernel.schedule.scratch, planned.scratch, strict=True))
+    }
+    zeros = {"gate": len(kernel.schedule.phases), "status": 1}
+    for name, size in zeros.items():
+        if name in kernel.part.tensors:
+            found[name] = torch.zeros(size, dtype=torch.int32, device=device)
+    return found
+
+
+def _compute_type(root: Root) -> torch.dtype:
+    return torch_type("FLOAT" if ops.compute_type(root.value.dtype) == "f32" else root.value.dtype.name)
+
+
+def torch_type(name: str) -> torch.dtype:
+    """Return torch's element type for that of ONNX."""
+    import torch
+
+    known = {"FLOAT": "float32", "DOUBLE": "float64"}
+    found: torch.dtype = getattr(torch, known.get(name, name.lower()))
+    return found
+
+
+def allocate(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+    """Make a tensor that is not yet written."""
+    import torch
+
+    return torch.empty(shape, dtype=dtype, device=device)
+
+
+def _run(kernel: GpuKernel, planned: Launch, tensors: list[torch.Tensor], names: Mapping[str, int]) -> None:
+    sizes = [names[name] for name in kernel.part.sizes.values()]
+    function: Any = kernel_function(kernel.source)
+    function[(planned.grid,)](*tensors, *sizes, **_constants(kernel, planned), **_options(planned))
+
+
+def _constants(kernel: GpuKernel, planned: Launch) -> dict[str, Any]:
+    import triton.language as tl
+
+    ordered = {name: planned.constants[name] for name in kernel.part.constants if name != "INDEX"}
+    return {**ordered, "INDEX": tl.int64 if planned.index_bits == 64 else tl.int32}
+
+
+def _options(planned: Launch) -> dict[str, Any]:
+    return {
+        "num_warps": planned.warps,
+        "num_stages": 1,
+        "enable_fp_fusion": FUSE_MULTIPLY_ADD,
+        "launch_cooperative_grid": planned.cooperative,
+    }
+
+
+def resources(kernel: GpuKernel, planned: Launch, target: Target) -> Resources:
+    """Compile a kernel ahead of time and read what it takes."""
+    return resources_of(compiled(kernel, planned, target))
+
+
+def compiled(kernel: GpuKernel, planned: Launch, target: Target) -> Any:
+    """Compile a kernel ahead of time for the parameters of a launch."""
+    signature = {name: f"*{_pointer(kernel, name)}" for name in kernel.part.tensors}
+    signature |= dict.fromkeys(kernel.part.sizes, "i64" if planned.index_bits == 64 else "i32")
+    return compile_ahead(kernel.source, signature, _constants(kernel, planned), _options(planned), target)
+
+
+def _pointer(kernel: GpuKernel, name: str) -> str:
+    """Name what a parameter points to as Triton does."""
+    if name in ("gate", "status"):
+        return "i32"
+    place = int(name[1:])
+    if name[0] == "m":
+        kind = ops.compute_type(kernel.schedule.scratch[place].value.dtype)
+    else:
+        declared = kernel.program.inputs[place] if name[0] == "x" else kernel.program.types[place]
+        assert declared is not None
+        kind = ops.STORAGE[declared.dtype].memory
+    return {"f16": "fp16", "bf16": "bf16", "f32": "fp32", "f64": "fp64", "b1": "i1"}.get(kind, kind)
