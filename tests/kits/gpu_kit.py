@@ -1,6 +1,7 @@
-"""Triton kernels in the interpreter and ahead of time; `TRITON_INTERPRET` must be set before this is imported.
+"""Triton kernels in the interpreter; `TRITON_INTERPRET` must be set before this is imported.
 
-The interpreter folds reductions of functions that it does not know element by element; here it folds halves of arrays.
+Two things of the interpreter are replaced: it folds reductions of functions that it does not know element by element,
+where halves of arrays do; and it spreads the answer to a comparison of scalars in the type of what was compared.
 """
 
 from __future__ import annotations
@@ -34,7 +35,13 @@ def _fold_halves(self: Any, input: Sequence[Any]) -> list[Any]:
     return [self.to_tensor(data, tensor.dtype)]
 
 
+def _splat(self: Any, kind: Any, handle: Any) -> Any:
+    """Spread a scalar over a block, whatever its handle says that it is."""
+    return interpreter.TensorHandle(np.full(kind.shape, handle.data, dtype=handle.data.dtype), handle.dtype.scalar)
+
+
 interpreter.ReduceOps.generic_reduce = _fold_halves
+interpreter.InterpreterBuilder.create_splat = _splat
 
 
 def poisoned(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> torch.Tensor:
@@ -51,10 +58,11 @@ def kernels(call: FunctionCall) -> tuple[GpuKernel, ...]:
     return gpu_kernel.gpu_kernels(lower(call.function, call.inputs))
 
 
-def able(written: Sequence[GpuKernel], inputs: Sequence[Array | None]) -> list[GpuKernel]:
-    """Return the kernels whose tiles hold inputs of these sizes."""
+def able(written: Sequence[GpuKernel], inputs: Sequence[Array | None], most: int = 10**9) -> list[GpuKernel]:
+    """Return the kernels whose tiles hold inputs of these sizes, in at most so many programs."""
     names = gpu_kernel.bind(written[0].program, [None if array is None else array.shape for array in inputs])
-    return [kernel for kernel in written if gpu_kernel.fits(kernel, names)]
+    fitting = [kernel for kernel in written if gpu_kernel.fits(kernel, names)]
+    return [k for k in fitting if gpu_kernel.programs(k, gpu_kernel.configurations(k, names)[0], names) <= most]
 
 
 def call(kernel: GpuKernel, inputs: Sequence[Array | None]) -> list[Array]:

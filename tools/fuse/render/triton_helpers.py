@@ -21,31 +21,31 @@ def jit(function: Function) -> Function:
 
 
 @jit
-def fold_sum(x: Any, y: Any) -> Any:
+def fold_sum(x: tl.tensor, y: tl.tensor) -> tl.tensor:
     """Add two parts of a sum."""
     return x + y
 
 
 @jit
-def fold_prod(x: Any, y: Any) -> Any:
+def fold_prod(x: tl.tensor, y: tl.tensor) -> tl.tensor:
     """Multiply two parts of a product."""
     return x * y
 
 
 @jit
-def fold_max(x: Any, y: Any) -> Any:
+def fold_max(x: tl.tensor, y: tl.tensor) -> tl.tensor:
     """Give the larger, or NaN where either is NaN."""
     return tl.maximum(x, y, propagate_nan=tl.PropagateNan.ALL)
 
 
 @jit
-def fold_min(x: Any, y: Any) -> Any:
+def fold_min(x: tl.tensor, y: tl.tensor) -> tl.tensor:
     """Give the smaller, or NaN where either is NaN."""
     return tl.minimum(x, y, propagate_nan=tl.PropagateNan.ALL)
 
 
 @jit
-def barrier(gate: Any, number: Any, programs: Any) -> Any:
+def barrier(gate: tl.tensor, number: tl.tensor, programs: tl.tensor) -> tl.tensor:
     """Wait until all programs of the grid are here; `gate` points to a zero for each barrier of the launch."""
     tl.debug_barrier()
     tl.atomic_add(gate + number, 1, sem="acq_rel", scope="gpu")
@@ -55,31 +55,31 @@ def barrier(gate: Any, number: Any, programs: Any) -> Any:
 
 
 @jit
-def div_f32(x: Any, y: Any) -> Any:
+def div_f32(x: tl.tensor, y: tl.tensor) -> tl.tensor:
     """Divide, rounded as IEEE has it."""
     return tl.div_rn(x, y)
 
 
 @jit
-def div_f64(x: Any, y: Any) -> Any:
+def div_f64(x: tl.tensor, y: tl.tensor) -> tl.tensor:
     """Divide."""
     return x / y
 
 
 @jit
-def sqrt_f32(x: Any) -> Any:
+def sqrt_f32(x: tl.tensor) -> tl.tensor:
     """Take the square root, rounded as IEEE has it."""
     return tl.sqrt_rn(x)
 
 
 @jit
-def sqrt_f64(x: Any) -> Any:
+def sqrt_f64(x: tl.tensor) -> tl.tensor:
     """Take the square root."""
     return tl.sqrt(x)
 
 
 @jit
-def rint_f32(x: Any) -> Any:
+def rint_f32(x: tl.tensor) -> tl.tensor:
     """Round to the nearest integer, half to even."""
     size = (tl.abs(x) + 8388608.0) - 8388608.0
     near = tl.where(x < 0, -size, size)
@@ -87,7 +87,7 @@ def rint_f32(x: Any) -> Any:
 
 
 @jit
-def rint_f64(x: Any) -> Any:
+def rint_f64(x: tl.tensor) -> tl.tensor:
     """Round to the nearest integer, half to even."""
     size = (tl.abs(x) + 4503599627370496.0) - 4503599627370496.0
     near = tl.where(x < 0, -size, size)
@@ -95,26 +95,26 @@ def rint_f64(x: Any) -> Any:
 
 
 @jit
-def sign(x: Any) -> Any:
+def sign(x: tl.tensor) -> tl.tensor:
     """Give -1, 0 or 1; NaN stays."""
     return tl.where(x > 0, 1.0, tl.where(x < 0, -1.0, x)).to(x.dtype)
 
 
 @jit
-def sign_integer(x: Any) -> Any:
+def sign_integer(x: tl.tensor) -> tl.tensor:
     """Give -1, 0 or 1."""
     return (x > 0).to(x.dtype) - (x < 0).to(x.dtype)
 
 
 @jit
-def floor_mod(x: Any, y: Any) -> Any:
+def floor_mod(x: tl.tensor, y: tl.tensor) -> tl.tensor:
     """Give the remainder with the divisor's sign."""
     rest = x % y
     return tl.where((rest != 0) & ((rest < 0) != (y < 0)), rest + y, rest)
 
 
 @jit
-def int_pow(x: Any, y: Any) -> Any:
+def int_pow(x: tl.tensor, y: tl.tensor) -> tl.tensor:
     """Raise an integer to a power; negative powers give 0, or +-1 for a base of +-1."""
     result = x * 0 + y * 0 + 1
     base = result * x
@@ -129,7 +129,7 @@ def int_pow(x: Any, y: Any) -> Any:
 
 
 @jit
-def fmod_f64(x: Any, y: Any) -> Any:
+def fmod_f64(x: tl.tensor, y: tl.tensor) -> tl.tensor:
     """Give the remainder with the dividend's sign; exact while the quotient is below 2^53."""
     quotient = x / y
     whole = tl.where(quotient < 0, tl.ceil(quotient), tl.floor(quotient))
@@ -141,26 +141,26 @@ def fmod_f64(x: Any, y: Any) -> Any:
 
 
 @jit
-def exp_f64(x: Any) -> Any:
+def exp_f64(x: tl.tensor) -> tl.tensor:
     """Give e to the power x."""
     return tl.exp(x)
 
 
 @jit
-def log_f64(x: Any) -> Any:
+def log_f64(x: tl.tensor) -> tl.tensor:
     """Give the natural logarithm."""
     return tl.log(x)
 
 
 @jit
-def shift_left(x: Any, count: Any, width: tl.constexpr) -> Any:
+def shift_left(x: tl.tensor, count: tl.tensor, width: tl.constexpr) -> tl.tensor:
     """Shift by any amount; beyond the width, as a negative one is, no bit stays."""
     inside = (count >= 0) & (count < width)
     return tl.where(inside, x << tl.where(inside, count, 0), 0).to(x.dtype)
 
 
 @jit
-def shift_right(x: Any, count: Any, width: tl.constexpr) -> Any:
+def shift_right(x: tl.tensor, count: tl.tensor, width: tl.constexpr) -> tl.tensor:
     """Shift by any amount; beyond the width, as a negative one is, copies of the sign stay."""
     inside = (count >= 0) & (count < width)
     last = (width - 1 if x.dtype.is_int_signed() else 0) + count * 0
@@ -169,13 +169,13 @@ def shift_right(x: Any, count: Any, width: tl.constexpr) -> Any:
 
 
 @jit
-def erf_f64(x: Any) -> Any:
+def erf_f64(x: tl.tensor) -> tl.tensor:
     """Give the error function."""
     return tl.erf(x)
 
 
 @jit
-def log1p_f64(x: Any) -> Any:
+def log1p_f64(x: tl.tensor) -> tl.tensor:
     """Give log(1 + x); Kahan's correction makes up for what the sum lost."""
     total = 1.0 + x
     ratio = tl.log(total) * x / (total - 1.0)
@@ -183,7 +183,7 @@ def log1p_f64(x: Any) -> Any:
 
 
 @jit
-def expm1_f64(x: Any) -> Any:
+def expm1_f64(x: tl.tensor) -> tl.tensor:
     """Give e to the power x, less 1; Kahan's correction makes up for what the difference lost."""
     power = tl.exp(x)
     less = power - 1.0
@@ -192,7 +192,7 @@ def expm1_f64(x: Any) -> Any:
 
 
 @jit
-def tanh_f64(x: Any) -> Any:
+def tanh_f64(x: tl.tensor) -> tl.tensor:
     """Give the hyperbolic tangent."""
     size = tl.minimum(tl.abs(x), 40.0, propagate_nan=tl.PropagateNan.ALL)
     grown = expm1_f64(2.0 * size)
@@ -201,14 +201,14 @@ def tanh_f64(x: Any) -> Any:
 
 
 @jit
-def sigmoid_f64(x: Any) -> Any:
+def sigmoid_f64(x: tl.tensor) -> tl.tensor:
     """Give 1 / (1 + exp(-x))."""
     e = tl.exp(-tl.abs(x))
     return tl.where(x < 0, e, 1.0) / (1.0 + e)
 
 
 @jit
-def silu_f64(x: Any) -> Any:
+def silu_f64(x: tl.tensor) -> tl.tensor:
     """Give x / (1 + exp(-x))."""
     # The root of the exponential stays normal where the exponential does not.
     root = tl.exp(-0.5 * tl.abs(x))
@@ -217,26 +217,27 @@ def silu_f64(x: Any) -> Any:
 
 
 @jit
-def gelu_f64(x: Any) -> Any:
+def gelu_f64(x: tl.tensor) -> tl.tensor:
     """Give x times the normal distribution; the absolute error is that of erf."""
     result = 0.5 * x * (1.0 + tl.erf(x * 0.7071067811865476))
     return tl.where(x > float("-inf"), result, x * 0.0)
 
 
 @jit
-def tan_f64(x: Any) -> Any:
+def tan_f64(x: tl.tensor) -> tl.tensor:
     """Give the tangent."""
     return tl.sin(x) / tl.cos(x)
 
 
 @jit
-def atan_f64(x: Any) -> Any:
+def atan_f64(x: tl.tensor) -> tl.tensor:
     """Give the arc tangent (Cephes, atan.c: two reductions and a rational function)."""
     size = tl.abs(x)
     large, middle = size > 2.414213562373095, size > 0.66
     cut = tl.where(large, -1.0 / size, tl.where(middle, (size - 1.0) / (size + 1.0), size))
-    start = tl.where(large, 1.5707963267948966, tl.where(middle, 0.7853981633974483, 0.0))
-    more = tl.where(large, 6.123233995736766e-17, tl.where(middle, 3.061616997868383e-17, 0.0))
+    # Of numbers alone the result would be float32.
+    quarters = tl.where(large, 2, tl.where(middle, 1, 0)).to(tl.float64)
+    start, more = quarters * 0.7853981633974483, quarters * 3.061616997868383e-17
     z = cut * cut
     top = -0.8750608600031904 * z - 16.157537187333652
     top = ((top * z - 75.00855792314705) * z - 122.88666844901361) * z - 64.85021904942025
@@ -247,19 +248,19 @@ def atan_f64(x: Any) -> Any:
 
 
 @jit
-def asin_f64(x: Any) -> Any:
+def asin_f64(x: tl.tensor) -> tl.tensor:
     """Give the arc sine."""
     return atan_f64(x / tl.sqrt((1.0 - x) * (1.0 + x)))
 
 
 @jit
-def acos_f64(x: Any) -> Any:
+def acos_f64(x: tl.tensor) -> tl.tensor:
     """Give the arc cosine."""
     return 2.0 * atan_f64(tl.sqrt((1.0 - x) / (1.0 + x)))
 
 
 @jit
-def sinh_f64(x: Any) -> Any:
+def sinh_f64(x: tl.tensor) -> tl.tensor:
     """Give the hyperbolic sine."""
     size = tl.abs(x)
     half = expm1_f64(tl.minimum(size, 40.0, propagate_nan=tl.PropagateNan.ALL))
@@ -269,14 +270,14 @@ def sinh_f64(x: Any) -> Any:
 
 
 @jit
-def cosh_f64(x: Any) -> Any:
+def cosh_f64(x: tl.tensor) -> tl.tensor:
     """Give the hyperbolic cosine."""
     root = tl.exp(0.5 * tl.abs(x))
     return 0.5 * root * root + 0.5 / root / root
 
 
 @jit
-def asinh_f64(x: Any) -> Any:
+def asinh_f64(x: tl.tensor) -> tl.tensor:
     """Give the inverse hyperbolic sine."""
     size = tl.abs(x)
     square = size * size
@@ -286,15 +287,16 @@ def asinh_f64(x: Any) -> Any:
 
 
 @jit
-def acosh_f64(x: Any) -> Any:
+def acosh_f64(x: tl.tensor) -> tl.tensor:
     """Give the inverse hyperbolic cosine."""
     more = x - 1.0
     near = log1p_f64(more + tl.sqrt(2.0 * more + more * more))
-    return tl.where(x < 1e10, near, tl.log(x) + 0.6931471805599453)
+    result = tl.where(x < 1e10, near, tl.log(x) + 0.6931471805599453)
+    return tl.where(x < 1.0, float("nan"), result)
 
 
 @jit
-def atanh_f64(x: Any) -> Any:
+def atanh_f64(x: tl.tensor) -> tl.tensor:
     """Give the inverse hyperbolic tangent."""
     size = tl.abs(x)
     result = 0.5 * log1p_f64(2.0 * size / (1.0 - size))
@@ -302,12 +304,12 @@ def atanh_f64(x: Any) -> Any:
 
 
 @jit
-def pow_f64(x: Any, y: Any) -> Any:
+def pow_f64(x: tl.tensor, y: tl.tensor) -> tl.tensor:
     """Give x to the power y, with the special values of C."""
     size = tl.abs(x)
     power = tl.exp(y * tl.log(size))
-    whole = tl.floor(y) == y
-    odd = whole & (tl.floor(y * 0.5) * 2.0 != y)
-    signed = tl.where((x < 0) & odd, -power, tl.where((x < 0) & ~whole & (size < float("inf")), float("nan"), power))
+    broken = tl.floor(y) != y
+    odd = (tl.floor(y) == y) & (tl.floor(y * 0.5) * 2.0 != y)
+    signed = tl.where((x < 0) & odd, -power, tl.where((x < 0) & broken & (size < float("inf")), float("nan"), power))
     known = (y == 0) | (x == 1.0) | ((x == -1.0) & (tl.abs(y) == float("inf")))
     return tl.where(known, 1.0, signed)
