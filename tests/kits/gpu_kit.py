@@ -17,7 +17,7 @@ from triton.runtime import interpreter
 from sartor.share.runtime.kernel import FunctionCall
 from sartor.tools.fuse import gpu_kernel
 from sartor.tools.fuse.gpu_kernel import GpuKernel
-from sartor.tools.fuse.lower import lower
+from sartor.tools.fuse.align import gpu_program
 
 Array = np.ndarray[Any, Any]
 
@@ -55,7 +55,7 @@ gpu_kernel.allocate = poisoned
 
 def kernels(call: FunctionCall) -> tuple[GpuKernel, ...]:
     """Write all kernels of a function; raises NotEmittableError."""
-    return gpu_kernel.gpu_kernels(lower(call.function, call.inputs))
+    return gpu_kernel.gpu_kernels(gpu_program(call.function, call.inputs))
 
 
 def able(written: Sequence[GpuKernel], inputs: Sequence[Array | None], most: int = 10**9) -> list[GpuKernel]:
