@@ -15,9 +15,9 @@ import torch
 from triton.runtime import interpreter
 
 from sartor.share.runtime.kernel import FunctionCall
-from sartor.tools.fuse import gpu_kernel
-from sartor.tools.fuse.gpu_kernel import GpuKernel
+from sartor.tools.fuse import gpu_kernel, gpu_launch
 from sartor.tools.fuse.align import gpu_program
+from sartor.tools.fuse.gpu_kernel import GpuKernel
 
 Array = np.ndarray[Any, Any]
 
@@ -50,7 +50,7 @@ def poisoned(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -
     return room.view(dtype).reshape(shape)
 
 
-gpu_kernel.allocate = poisoned
+gpu_launch.allocate = poisoned
 
 
 def kernels(call: FunctionCall) -> tuple[GpuKernel, ...]:
@@ -71,9 +71,9 @@ def call(kernel: GpuKernel, inputs: Sequence[Array | None]) -> list[Array]:
     tensors = [None if array is None else torch.from_numpy(array) for array in given]
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")
-        outputs = gpu_kernel.launch(kernel, tensors)
+        outputs = gpu_launch.launch(kernel, tensors)
     for before, after in zip(inputs, given, strict=True):
-        assert before is None or after is None or np.asarray(before).tobytes() == after.tobytes(), "an input was changed"
+        assert before is None or after is None or np.asarray(before).tobytes() == after.tobytes(), (
+            "an input was changed"
+        )
     return [output.numpy() for output in outputs]
-
-

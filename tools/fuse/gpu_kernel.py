@@ -1,34 +1,19 @@
-"""A kernel for a GPU: its source, how it is launched for given sizes, and the launch itself.
-
-Nothing here imports Triton or torch before a kernel is run or compiled.
-"""
+"""A kernel for a GPU: its source, its compositions, and the parameters of a launch for given sizes."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
 
 from sartor.tools.fuse import ops
 from sartor.tools.fuse.axes import Size, axis_size, parse_size
 from sartor.tools.fuse.cost import size_of
 from sartor.tools.fuse.gpu_check import check_schedule, check_tiles
-from sartor.tools.fuse.gpu_compile import (
-    FUSE_MULTIPLY_ADD,
-    Resources,
-    Target,
-    compile_ahead,
-    kernel_function,
-    resources_of,
-)
 from sartor.tools.fuse.gpu_schedule import COLUMNS, ROWS, Axis, Form, GpuSchedule, Phase, gpu_schedule
-from sartor.tools.fuse.program import At, Load, Program, Value
+from sartor.tools.fuse.program import At, Load, Program, Value, walk
 from sartor.tools.fuse.render.triton import Part, render, render_part
 from sartor.tools.fuse.schedule import Root
-
-if TYPE_CHECKING:
-    import torch
 
 FORMS = tuple(Form(phased, whole) for phased in (False, True) for whole in (2, 1, 0))
 """All compositions, those that keep most in registers first."""
@@ -51,10 +36,6 @@ INT32_LIMIT = 2**31 - 2**20
 
 class SizesRefusedError(Exception):
     """Sizes contradict the types that a kernel was made for."""
-
-
-class IndexOutOfRangeError(Exception):
-    """A gather was given an index outside its axis."""
 
 
 @dataclass(frozen=True)
@@ -135,8 +116,6 @@ def _solve(names: dict[str, int], size: Size, number: int, exact: bool) -> None:
 
 
 def _values(program: Program) -> list[Value]:
-    from sartor.tools.fuse.program import walk
-
     return list(walk(program.outputs))
 
 
@@ -212,7 +191,8 @@ def _tile(phase: Phase, target: int, names: Mapping[str, int]) -> tuple[int, int
     room = max(target // math.prod(tile.values()), 1)
     for dim in (COLUMNS, ROWS):
         if dim in free:
-            most = min(room, COLUMN_BLOCK) if len(free) == 2 and dim == COLUMNS else room
+            narrow = len(free) == 2 and dim == COLUMNS and phase.spread is not None and phase.spread.dim == COLUMNS
+            most = min(room, COLUMN_BLOCK) if narrow else room
             tile[dim] = min(most, free[dim])
             room = max(room // tile[dim], 1)
     return tile.get(ROWS, 1), tile.get(COLUMNS, 1)
@@ -249,116 +229,3 @@ def scratch_bytes(kernel: GpuKernel, launch: Launch) -> int:
 def shapes(program: Program, names: Mapping[str, int]) -> list[tuple[int, ...]]:
     """Work out the shapes of the outputs."""
     return [tuple(number(axis_size(axis), names) for axis in value.axes) for value in program.outputs]
-
-
-def processors_of(device: torch.device) -> int:
-    """Count the multiprocessors of a device; the interpreter is one."""
-    import torch
-
-    return torch.cuda.get_device_properties(device).multi_processor_count if device.type == "cuda" else 1
-
-
-def launch(
-    kernel: GpuKernel, inputs: Sequence[torch.Tensor | None], config: Config | None = None
-) -> list[torch.Tensor]:
-    """Run a kernel on tensors of one device and return its outputs.
-
-    Raises SizesRefusedError for sizes that it was not made for, IndexOutOfRangeError where a gather was given one.
-    """
-    names = bind(kernel.program, [None if tensor is None else tuple(tensor.shape) for tensor in inputs])
-    given = {f"x{i}": tensor.contiguous() for i, tensor in enumerate(inputs) if tensor is not None}
-    device = next(iter(given.values())).device
-    planned = plan_launch(kernel, config or configurations(kernel, names)[0], names, processors_of(device))
-    outputs = [
-        allocate(shape, torch_type(value.dtype.name), device)
-        for shape, value in zip(shapes(kernel.program, names), kernel.program.outputs, strict=True)
-    ]
-    if planned.grid == 0:
-        return outputs
-    tensors = {**given, **{f"y{i}": tensor for i, tensor in enumerate(outputs)}, **_scratch(kernel, planned, device)}
-    _run(kernel, planned, [tensors[name] for name in kernel.part.tensors], names)
-    if "status" in tensors and int(tensors["status"].item()):
-        raise IndexOutOfRangeError("a gathered index is out of range")
-    return outputs
-
-
-def _scratch(kernel: GpuKernel, planned: Launch, device: torch.device) -> dict[str, torch.Tensor]:
-    import torch
-
-    found = {
-        f"m{i}": allocate((elements,), _compute_type(root), device)
-        for i, (root, elements) in enumerate(zip(kernel.schedule.scratch, planned.scratch, strict=True))
-    }
-    zeros = {"gate": len(kernel.schedule.phases), "status": 1}
-    for name, size in zeros.items():
-        if name in kernel.part.tensors:
-            found[name] = torch.zeros(size, dtype=torch.int32, device=device)
-    return found
-
-
-def _compute_type(root: Root) -> torch.dtype:
-    return torch_type("FLOAT" if ops.compute_type(root.value.dtype) == "f32" else root.value.dtype.name)
-
-
-def torch_type(name: str) -> torch.dtype:
-    """Return torch's element type for that of ONNX."""
-    import torch
-
-    known = {"FLOAT": "float32", "DOUBLE": "float64"}
-    found: torch.dtype = getattr(torch, known.get(name, name.lower()))
-    return found
-
-
-def allocate(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> torch.Tensor:
-    """Make a tensor that is not yet written."""
-    import torch
-
-    return torch.empty(shape, dtype=dtype, device=device)
-
-
-def _run(kernel: GpuKernel, planned: Launch, tensors: list[torch.Tensor], names: Mapping[str, int]) -> None:
-    sizes = [names[name] for name in kernel.part.sizes.values()]
-    function: Any = kernel_function(kernel.source)
-    function[(planned.grid,)](*tensors, *sizes, **_constants(kernel, planned), **_options(planned))
-
-
-def _constants(kernel: GpuKernel, planned: Launch) -> dict[str, Any]:
-    import triton.language as tl
-
-    ordered = {name: planned.constants[name] for name in kernel.part.constants if name != "INDEX"}
-    return {**ordered, "INDEX": tl.int64 if planned.index_bits == 64 else tl.int32}
-
-
-def _options(planned: Launch) -> dict[str, Any]:
-    return {
-        "num_warps": planned.warps,
-        "num_stages": 1,
-        "enable_fp_fusion": FUSE_MULTIPLY_ADD,
-        "launch_cooperative_grid": planned.cooperative,
-    }
-
-
-def resources(kernel: GpuKernel, planned: Launch, target: Target) -> Resources:
-    """Compile a kernel ahead of time and read what it takes."""
-    return resources_of(compiled(kernel, planned, target))
-
-
-def compiled(kernel: GpuKernel, planned: Launch, target: Target) -> Any:
-    """Compile a kernel ahead of time for the parameters of a launch."""
-    signature = {name: f"*{_pointer(kernel, name)}" for name in kernel.part.tensors}
-    signature |= dict.fromkeys(kernel.part.sizes, "i64" if planned.index_bits == 64 else "i32")
-    return compile_ahead(kernel.source, signature, _constants(kernel, planned), _options(planned), target)
-
-
-def _pointer(kernel: GpuKernel, name: str) -> str:
-    """Name what a parameter points to as Triton does."""
-    if name in ("gate", "status"):
-        return "i32"
-    place = int(name[1:])
-    if name[0] == "m":
-        kind = ops.compute_type(kernel.schedule.scratch[place].value.dtype)
-    else:
-        declared = kernel.program.inputs[place] if name[0] == "x" else kernel.program.types[place]
-        assert declared is not None
-        kind = ops.STORAGE[declared.dtype].memory
-    return {"f16": "fp16", "bf16": "bf16", "f32": "fp32", "f64": "fp64", "b1": "i1"}.get(kind, kind)
