@@ -21,6 +21,7 @@ from sartor.tools.fuse.program import (
 from sartor.tools.fuse.render.triton_folds import joined
 from sartor.tools.fuse.render.triton_ops import TYPES, conversion, literal, scalar_expression
 from sartor.tools.fuse.render.triton_tiles import Env, Tile, Tiles
+from sartor.tools.fuse.render.values import factor
 
 
 class TritonValues(Tiles):
@@ -102,7 +103,7 @@ class TritonValues(Tiles):
         if index.atom is None:
             return Tile(start)
         at = self.at(self.layout.one(index.atom), env)
-        step = at.text if index.step == 1 else f"({index.step}) * {at.text}"
+        step = at.text if index.step == 1 else f"({index.step}) * {factor(at.text)}"
         return replace(at, text=step if start == "0" else f"{start} + {step}")
 
     def _take(self, value: Take, env: Env) -> Tile:
