@@ -1,4 +1,4 @@
-"""Triton kernels in the interpreter, in processes of their own, because Triton asks for it once, when it is imported."""
+"""Triton kernels in the interpreter, in processes of their own: Triton asks for it once, when it is imported."""
 
 from __future__ import annotations
 
@@ -14,7 +14,18 @@ FOLDER = Path(__file__).parent / "interpreted"
 
 def run(name: str, marked: str) -> None:
     """Run the tests of one file with the interpreter and show what fails."""
-    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "-m", marked, FOLDER / f"{name}.py"]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-x",
+        "-p",
+        "no:cacheprovider",
+        "-m",
+        marked,
+        FOLDER / f"{name}.py",
+    ]
     environment = {**os.environ, "TRITON_INTERPRET": "1"}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=FOLDER.parents[2])
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]

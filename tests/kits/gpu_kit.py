@@ -11,12 +11,14 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from triton.runtime import interpreter
 
 from sartor.share.runtime.kernel import FunctionCall
 from sartor.tools.fuse import gpu_kernel, gpu_launch
 from sartor.tools.fuse.align import gpu_program
+from sartor.tools.fuse.gpu_compile import load
 from sartor.tools.fuse.gpu_kernel import GpuKernel
 
 Array = np.ndarray[Any, Any]
@@ -77,3 +79,20 @@ def call(kernel: GpuKernel, inputs: Sequence[Array | None]) -> list[Array]:
             "an input was changed"
         )
     return [output.numpy() for output in outputs]
+
+
+def call_shared(kernel: GpuKernel, inputs: Sequence[Array], programs: int) -> list[Array]:
+    """Run a kernel with barriers in several programs, which the interpreter runs one after the other.
+
+    A program would wait for ever, so the barriers are taken out and the whole grid runs once for every phase: each run
+    finds one more phase complete, because a kernel computes the same again.
+    """
+    with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings(), np.errstate(all="ignore"):
+        warnings.simplefilter("ignore")
+        patch.setattr(gpu_launch, "processors_of", lambda device: programs)
+        patch.setattr(load(kernel.source), "barrier", lambda *arguments: None, raising=False)
+        ready = gpu_launch.prepare(kernel, [torch.from_numpy(np.array(array, order="C")) for array in inputs])
+        settings = {**gpu_launch.constants(kernel, ready.launch), **gpu_launch.options(ready.launch)}
+        for _ in kernel.schedule.phases:
+            load(kernel.source).kernel[(ready.launch.grid,)](*ready.arguments, **settings)
+    return [output.numpy() for output in ready.outputs]

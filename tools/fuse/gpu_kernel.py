@@ -13,7 +13,7 @@ from sartor.tools.fuse.gpu_check import check_schedule, check_tiles
 from sartor.tools.fuse.gpu_schedule import COLUMNS, ROWS, Axis, Form, GpuSchedule, Phase, gpu_schedule
 from sartor.tools.fuse.program import At, Load, Program, Value, walk
 from sartor.tools.fuse.render.triton import Part, render, render_part
-from sartor.tools.fuse.schedule import Root
+from sartor.tools.fuse.schedule import Root, reads, stored
 
 FORMS = tuple(Form(phased, whole) for phased in (False, True) for whole in (2, 1, 0))
 """All compositions, those that keep most in registers first."""
@@ -26,6 +26,12 @@ TARGETS = (1024, 2048, 512, 4096)
 
 COLUMN_BLOCK = 128
 """Columns of a tile whose rows and columns are both free."""
+
+JOIN_BLOCK = 64
+"""Positions of a block of a phase that folds what all programs have kept at each of them."""
+
+JOIN_LIMIT = 4096
+"""Elements of a tile of such parts."""
 
 SMALL_WORK = 1 << 16
 """Elements below which one program does what several would spend on barriers."""
@@ -177,11 +183,21 @@ def configurations(kernel: GpuKernel, names: Mapping[str, int]) -> tuple[Config,
     """List tile sizes and warps worth trying, the default first."""
     found: dict[Config, None] = {}
     for target in TARGETS:
-        tiles = tuple(_tile(phase, target, names) for phase in kernel.schedule.phases)
+        tiles = tuple(
+            _tile(phase, min(target, JOIN_BLOCK) if _joins(kernel.schedule, phase) else target, names)
+            for phase in kernel.schedule.phases
+        )
         warps = min(max(max(rows * columns for rows, columns in tiles) // 256, 1), 16)
         for factor in (1, 2):
             found[Config(tiles, min(warps * factor, 16))] = None
     return tuple(found)
+
+
+def _joins(schedule: GpuSchedule, phase: Phase) -> bool:
+    """Tell whether a phase folds parts of a reduction that has axes of its own."""
+    known = stored(schedule.roots)
+    read = set[Root]().union(*(reads(root, known) for root in phase.roots))
+    return any(root.own and schedule.partial(root) for root in read)
 
 
 def _tile(phase: Phase, target: int, names: Mapping[str, int]) -> tuple[int, int]:
@@ -208,7 +224,8 @@ def plan_launch(kernel: GpuKernel, config: Config, names: Mapping[str, int], pro
     for i, (rows, columns) in enumerate(config.tiles):
         suffix = str(i) if len(phases) > 1 else ""
         constants |= {f"ROWS{suffix}": rows, f"COLS{suffix}": columns}
-    constants["PARTS"] = power_of_two(grid)
+    most = max(JOIN_LIMIT // max(rows * columns for rows, columns in config.tiles), 1)
+    constants["PARTS"] = min(power_of_two(grid), most)
     wanted = {name: value for name, value in constants.items() if name in kernel.part.constants}
     scratch = tuple(_elements(kernel, root, grid, names) for root in kernel.schedule.scratch)
     bits = 64 if max(_work(kernel.program, names), *scratch, 0) > INT32_LIMIT else 32

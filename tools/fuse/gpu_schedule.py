@@ -142,9 +142,13 @@ class _Builder:
         object.__setattr__(self, "order", order)
         object.__setattr__(self, "needs", {root: reads(root, known) for root in self.roots})
 
+    def common(self) -> set[Atom]:
+        """Return the loops that index all roots."""
+        return set(self.roots[0].own).intersection(*(root.own for root in self.roots))
+
     def single(self) -> Phase:
         """Put all roots into one phase, spread over the loops that index all of them."""
-        common = set(self.roots[0].own).intersection(*(root.own for root in self.roots))
+        common = self.common()
         seed = next((atom for atom in self.order if atom in common), None)
         phase = self.phase(self.roots, seed)
         assert phase is not None, "roots without a common reduction fit one phase"
@@ -159,9 +163,17 @@ class _Builder:
             start += len(best.roots)
 
     def _options(self, start: int) -> Iterator[Phase]:
-        """Yield the longest phase from a root on for every axis that it may be spread over."""
-        first = self.roots[start]
-        for atom in [*sorted(first.own, key=self.order.index), *sorted(first.over, key=self.order.index), None]:
+        """Yield the longest phase from a root on for every axis that it may be spread over.
+
+        Where the loops that index all roots were enough, there would be one phase; so they come last.
+        """
+        first, common = self.roots[start], self.common()
+        seeds = [*sorted(first.own, key=self.order.index), *sorted(first.over, key=self.order.index)]
+        later = [seed for seed in seeds if seed in common]
+        found_any = False
+        for atom in [*(seed for seed in seeds if seed not in common), *later, None]:
+            if found_any and (atom in common or atom is None):
+                break
             found = None
             for end in range(start + 1, len(self.roots) + 1):
                 if atom is None and end > start + 1:
@@ -171,6 +183,7 @@ class _Builder:
                     break
                 found = phase
             if found is not None:
+                found_any = True
                 yield found
 
     def phase(self, roots: tuple[Root, ...], seed: Atom | None) -> Phase | None:

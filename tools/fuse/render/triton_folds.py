@@ -49,20 +49,26 @@ def joined(values: Tiles, root: Root, kind: str) -> Tile:
     """Fold the parts that all programs have kept of a reduction, along a tile dimension that is free."""
     at = values.offset(root.own, {})
     count = values.count(atom.size for atom in root.own)
-    slot, stride = values.slots[root], f" * {count}" if count else ""
-    if len(at.dims) == 2:
-        name = values.out.fresh("a")
-        values.out.line(f"{name} = tl.full({values.shape(at.dims)}, {start(root, kind)}, {TYPES[kind]})", at.depth)
-        mask = f", mask={at.mask}, other=0" if at.mask else ""
-        values.out.line("for p in range(programs):", at.depth)
-        values.out.line(
-            f"    {name} = {fold_name(root)}({name}, tl.load({slot} + ({at.text} + p{stride}){mask}))", at.depth
-        )
+    free = frozenset({ROWS, COLUMNS} - at.dims)
+    shape, part, step = values.shape(at.dims), "p", ""
+    if free:
+        dim = max(free)
+        lane = values.lane(dim, "PARTS")
+        rows, columns = values.blocks()
+        extent = [rows if ROWS in at.dims else "1", columns if COLUMNS in at.dims else "1"]
+        extent[dim] = "PARTS"
+        shape, part, step = f"({', '.join(extent)})", f"(p + {lane.text})", ", PARTS"
+    mask = " & ".join([*([f"({part} < programs)"] if free else []), *([at.mask] if at.mask else [])])
+    place = f"{at.text} + {part} * {count}" if count else f"{at.text} + {part}"
+    guard = f", mask={mask}, other={start(root, kind)}" if mask else ""
+    name = values.out.fresh("a")
+    values.out.line(f"{name} = tl.full({shape}, {start(root, kind)}, {TYPES[kind]})", at.depth)
+    values.out.line(f"for p in range(0, programs{step}):", at.depth)
+    values.out.line(
+        f"    {name} = {fold_name(root)}({name}, tl.load({values.slots[root]} + ({place}){guard}))", at.depth
+    )
+    if not free:
         return Tile(name, at.depth, at.dims)
-    free = ROWS if COLUMNS in at.dims else COLUMNS
-    lane = values.lane(free, "PARTS")
-    mask = " & ".join([f"({lane.text} < programs)", *([at.mask] if at.mask else [])])
-    text = f"tl.load({slot} + ({at.text} + {lane.text}{stride}), mask={mask}, other={start(root, kind)})"
     if not at.dims:
-        return values.hold(Tile(f"tl.reduce(tl.reduce({text}, 1, {fold_name(root)}), 0, {fold_name(root)})", at.depth))
-    return values.hold(Tile(f"tl.reduce({text}, {free}, {fold_name(root)}, keep_dims=True)", at.depth, at.dims))
+        return values.hold(Tile(f"tl.reduce(tl.reduce({name}, 1, {fold_name(root)}), 0, {fold_name(root)})", at.depth))
+    return values.hold(Tile(f"tl.reduce({name}, {dim}, {fold_name(root)}, keep_dims=True)", at.depth, at.dims))

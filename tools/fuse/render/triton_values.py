@@ -109,10 +109,11 @@ class TritonValues(Tiles):
     def _take(self, value: Take, env: Env) -> Tile:
         atom = self.layout.one(value.atom)
         wanted, size = self.value(value.index, env), self.size(atom)
-        index = self.hold(
-            replace(wanted, text=f"tl.cast({wanted.text} + tl.where({wanted.text} < 0, {size}, 0), INDEX)"), "g"
-        )
-        inside = self.hold(replace(index, text=f"({index.text} >= 0) & ({index.text} < {size})"), "b")
+        # The index is compared in its own type, which may be wider than that of positions.
+        counted = f"{wanted.text} + tl.where({wanted.text} < 0, {size}, 0)"
+        wide = self.hold(replace(wanted, text=counted), "g")
+        inside = self.hold(replace(wide, text=f"({wide.text} >= 0) & ({wide.text} < {size})"), "b")
+        index = self.hold(replace(wide, text=f"tl.cast({wide.text}, INDEX)"), "g")
         valid = [self.at(own, env).mask for own in self.layout.flat(value.index.axes)]
         valid = [mask for mask in dict.fromkeys(valid) if mask]
         outside = " & ".join([f"({inside.text} == 0)", *valid])
