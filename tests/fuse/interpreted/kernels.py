@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+import ml_dtypes
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 import torch
@@ -13,8 +15,10 @@ from tests.kits import fuse_kit as kit
 from tests.kits import gpu_kit as gpu
 
 from sartor.tools.fuse import gpu_launch
+from sartor.tools.fuse.axes import NotEmittableError
 from sartor.tools.fuse.gpu_kernel import GpuKernel, SizesRefusedError
 from sartor.tools.fuse.gpu_schedule import Form
+from sartor.tools.fuse.kernel import kernel_source
 
 F = np.float32
 Array = np.ndarray[Any, Any]
@@ -181,3 +185,22 @@ def test_packed_kernels() -> None:
 
 def _picked() -> list[torch.Tensor]:
     return [torch.arange(700, dtype=torch.float32).reshape(7, 100), torch.tensor([6, 0, 3])]
+
+
+def test_bfloat16_is_storage() -> None:
+    """Numbers of 16 bits are computed with in float32 and rounded once, where they are stored or cast."""
+    nodes = [node("Softmax", "x", "v"), node("Gelu", "v", "w"), node("Cast", "w", "y", to=onnx.TensorProto.FLOAT)]
+    proto = kit.model(nodes, {"x": (ml_dtypes.bfloat16, ["n", 63])}, ["w", "y"])
+    x = torch.randn(5, 63).bfloat16()
+    wanted = torch.nn.functional.gelu(torch.softmax(x.double(), -1))
+    for kernel in gpu.kernels(kit.whole(proto)[1]):
+        found = {tensor.dtype: tensor for tensor in gpu_launch.launch(kernel, [x])}
+        torch.testing.assert_close(found[torch.bfloat16], wanted.bfloat16(), rtol=1e-2, atol=1e-6)
+        torch.testing.assert_close(found[torch.float32].double(), wanted, rtol=1e-5, atol=1e-7)
+
+
+def test_numba_has_no_bfloat16() -> None:
+    """The other renderer refuses the type by name."""
+    proto = kit.model([node("Cast", "x", "y", to=onnx.TensorProto.BFLOAT16)], {"x": (F, ["n"])}, ["y"])
+    with pytest.raises(NotEmittableError, match="element type bfloat16 is not known"):
+        kernel_source(kit.whole(proto)[1])
