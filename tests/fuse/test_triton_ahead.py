@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 import onnx
 import pytest
@@ -21,6 +22,7 @@ from sartor.tools.fuse.gpu_kernel import (
     bind,
     choose,
     configurations,
+    fits,
     gpu_kernels,
     plan_launch,
 )  # fmt: skip
@@ -97,6 +99,18 @@ NODES = {
         {"x": (F, ["n", 768])},
         {},
     ),
+    "bool": ([helper.make_node("ReduceMin", ["x", "a"], ["y"])], {"x": (np.bool_, ["n", 6])}, {"a": np.array([1])}),
+    "int64": ([helper.make_node("ReduceMax", ["x", "a"], ["y"])], {"x": (np.int64, ["n", 99])}, {"a": np.array([0])}),
+    "bfloat16": ([helper.make_node("Softmax", ["x"], ["y"])], {"x": (ml_dtypes.bfloat16, ["n", 768])}, {}),
+    "joined": (
+        [
+            helper.make_node("Concat", ["x", "x"], ["u"], axis=1),
+            helper.make_node("Transpose", ["u"], ["v"], perm=[1, 0]),
+            helper.make_node("Softmax", ["v"], ["y"]),
+        ],
+        {"x": (np.float16, ["n", 60])},
+        {},
+    ),
     "bits": (
         [
             helper.make_node("BitShift", ["x", "x"], ["v"], direction="RIGHT"),
@@ -116,18 +130,12 @@ def test_all_compositions_compile(name: str) -> None:
     written = kernels(call)
     sizes = [[2048 if size == "n" else int(size) for size in kind.shape] for kind in call.inputs if kind is not None]
     names = bind(written[0].program, sizes)
-    able = [kernel for kernel in written if _fits(kernel, names)]
+    able = [kernel for kernel in written if fits(kernel, names)]
     assert able
     for kernel in able:
         plan = planned(kernel, names, SM80)
         assert plan.cooperative == (len(kernel.schedule.phases) > 1)
         check(resources(kernel, plan, SM80), SM80)
-
-
-def _fits(kernel: GpuKernel, names: dict[str, int]) -> bool:
-    from sartor.tools.fuse.gpu_kernel import fits
-
-    return fits(kernel, names)
 
 
 def test_few_long_rows_are_shared_among_processors() -> None:

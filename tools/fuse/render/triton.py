@@ -229,7 +229,7 @@ class _Kernel:
                 count = self.values.count(atom.size for atom in root.own)
                 share = f"tl.cast(program, INDEX) * {count}" if count else "program"
                 at = replace(at, text=f"{share} + {at.text}")
-            self._store(self.values.slots[root], at, tile, ops.compute_type(root.value.dtype))
+            self._store(self.values.slots[root], at, tile.text, tile)
             if not partial:
                 self.out.line("tl.debug_barrier()")
 
@@ -238,7 +238,9 @@ class _Kernel:
         kind = ops.compute_type(root.value.dtype)
         if root.output is not None:
             at = self.values.offset(root.own, {})
-            self._store(f"y{root.output}", at, tile, ops.STORAGE[root.value.dtype].memory)
+            memory = ops.STORAGE[root.value.dtype].memory
+            text = tile.text if memory == kind else f"{tile.text}.to({TYPES[memory]})"
+            self._store(f"y{root.output}", at, text, tile)
         elif root in self.accumulators:
             name = self.accumulators[root]
             self.out.line(f"{name} = {fold_name(root)}({name}, {guarded(self.values, root, tile, kind)})")
@@ -256,7 +258,7 @@ class _Kernel:
             text = f"tl.broadcast_to({text}, {self.values.shape(dims)})"
         self._keep(root, text, dims)
 
-    def _store(self, pointer: str, at: Tile, tile: Tile, memory: str) -> None:
+    def _store(self, pointer: str, at: Tile, text: str, tile: Tile) -> None:
         assert tile.dims <= at.dims, "a tile is stored where it does not fit"
         mask = f", mask={at.mask}" if at.mask else ""
-        self.out.line(f"tl.store({pointer} + {at.text}, {tile.text}.to({TYPES[memory]}){mask})")
+        self.out.line(f"tl.store({pointer} + {at.text}, {text}{mask})")

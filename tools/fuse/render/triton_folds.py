@@ -30,7 +30,7 @@ def guarded(values: Tiles, root: Root, tile: Tile, kind: str) -> str:
     """Replace what lies beyond the borders of the reduced axes by the neutral element."""
     masks = [values.index[axis].mask for axis in values.phase.axes_of(root.over)]
     mask = " & ".join(dict.fromkeys(mask for mask in masks if mask))
-    return f"tl.where({mask}, {tile.text}, {start(root, kind)}).to({TYPES[kind]})" if mask else tile.text
+    return f"tl.where({mask}, {tile.text}, {start(root, kind)})" if mask else tile.text
 
 
 def folded(values: Tiles, root: Root, text: str, dims: frozenset[int]) -> tuple[str, frozenset[int]]:

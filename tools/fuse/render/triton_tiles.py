@@ -99,7 +99,7 @@ class Tiles:
         for depth in sorted(terms):
             parts = terms[depth] if total.text == "0" else [total, *terms[depth]]
             total = self._sum(parts, depth)
-            if depth != max(terms):
+            if depth != max(terms) and not total.text.isidentifier():
                 total = self.hold(total, "o")
         return total
 
