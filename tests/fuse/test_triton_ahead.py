@@ -13,11 +13,13 @@ import numpy as np
 import onnx
 import pytest
 from onnx import helper
+from tests.fuse import test_rules as rules
 from tests.kits import fuse_kit as kit
 
 from sartor.tools.fuse.align import gpu_program
 from sartor.tools.fuse.gpu_compile import Resources, Target
 from sartor.tools.fuse.gpu_kernel import (
+    Config,
     GpuKernel,
     bind,
     choose,
@@ -147,9 +149,34 @@ def test_few_long_rows_are_shared_among_processors() -> None:
     assert planned(kernel, {}, SM90).grid == PROCESSORS[SM90]
 
 
+def test_spills_are_noticed() -> None:
+    """Rows of 16384 fit the registers of sixteen warps and not those of two."""
+    nodes, inputs = [helper.make_node("Softmax", ["x"], ["y"])], {"x": (F, ["n", 16384])}
+    kernel = kernels(kit.whole(kit.model(nodes, inputs, ["y"]))[1])[0]
+    few, many = (plan_launch(kernel, Config(((1, 16384),), warps), {"n": 100}, 108) for warps in (2, 16))
+    assert resources(kernel, few, SM80).spills > 0
+    check(resources(kernel, many, SM80), SM80)
+
+
 def test_fused_multiply_add_is_asked_for() -> None:
     """Whether products and sums may be contracted does not depend on the version of Triton."""
     written = kernels(kit.whole(kit.model([helper.make_node("Erf", ["x"], ["y"])], {"x": (F, [4096])}, ["y"]))[1])
     made = compiled(written[0], planned(written[0], {}, SM80), SM80)
     assert made.metadata.enable_fp_fusion is True
     assert "fma.rn.f32" in made.asm["ptx"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("sample", "dtype"), rules._pairs())
+def test_rules_compile(sample: Any, dtype: Any) -> None:
+    """What the interpreter computes with, the compiler takes too; the least restrained composition of every rule."""
+    outlined, call = kit.whole(rules.build(sample, dtype))
+    shapes = {
+        name: [{"n": 63, "m": 1000}.get(str(size), size) for size in shape]
+        for name, (_, shape) in sample.inputs.items()
+    }
+    shapes |= {name: list(array.shape) for name, array in sample.weights.items()}
+    written = kernels(call)
+    names = bind(written[0].program, [shapes[str(value.name)] for value in outlined.inputs])
+    kernel = choose(written, names, PROCESSORS[SM90])
+    check(resources(kernel, planned(kernel, names, SM90), SM90), SM90)

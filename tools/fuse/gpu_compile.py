@@ -30,7 +30,7 @@ class Target:
 
 @dataclass(frozen=True)
 class Resources:
-    """What a compiled kernel takes: registers and bytes of local memory a thread, bytes of shared memory a program."""
+    """What a compiled kernel takes: registers and bytes of them spilt a thread, bytes of shared memory a program."""
 
     registers: int
     spills: int
@@ -81,17 +81,30 @@ def compile_ahead(
 
 
 def resources_of(compiled: Any) -> Resources:
-    """Read the resources of a compiled kernel with the program that Triton brings along."""
-    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
-        file.write(compiled.asm["cubin"])
-        file.flush()
-        command = [str(_cuobjdump()), "--dump-resource-usage", file.name]
-        text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    found = {name: int(number) for name, number in re.findall(r"(REG|STACK|LOCAL):(\d+)", text)}
-    return Resources(found["REG"], found["STACK"] + found["LOCAL"], int(compiled.metadata.shared))
-
-
-def _cuobjdump() -> Path:
+    """Read the resources of a compiled kernel with the programs that Triton brings along."""
     import triton
 
-    return Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
+    reader = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
+    text = _run(reader, "--dump-resource-usage", compiled.asm["cubin"])
+    found = {name: int(number) for name, number in re.findall(r"(REG|STACK|LOCAL):(\d+)", text)}
+    local = found["STACK"] + found["LOCAL"]
+    return Resources(found["REG"], _spilled(compiled) if local else 0, int(compiled.metadata.shared))
+
+
+def _spilled(compiled: Any) -> int:
+    """Ask the assembler how much of the local memory is spills; the rest is arrays, such as those of the sine."""
+    from triton.backends.nvidia.compiler import get_ptxas
+
+    (target,) = re.findall(r"^\.target (\w+)", compiled.asm["ptx"], re.MULTILINE)
+    assembler = get_ptxas(compiled.metadata.target.arch).path
+    text = _run(assembler, f"--verbose --gpu-name={target}", compiled.asm["ptx"].encode())
+    return sum(int(number) for number in re.findall(r"(\d+) bytes spill stores", text))
+
+
+def _run(program: str | Path, options: str, code: bytes) -> str:
+    """Run a program on a file of code and return what it says."""
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder, "code").write_bytes(code)
+        command = [program, *options.split(), "code"]
+        done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=folder)
+    return done.stdout + done.stderr

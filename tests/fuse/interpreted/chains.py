@@ -15,7 +15,7 @@ from tests.kits import random_chains as chains
 from sartor.tools.fuse.axes import NotEmittableError
 from sartor.tools.fuse.kernel import kernel_source
 
-FEW, MANY = 40, 400
+FEW, MANY = 40, 160
 SIZES = ((1, 1), (3, 5), (7, 2))
 """Small ones, because the interpreter takes microseconds for what a processor does in none."""
 MOST_PROGRAMS = 40
