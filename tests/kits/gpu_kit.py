@@ -20,6 +20,8 @@ from sartor.tools.fuse import gpu_kernel, gpu_launch
 from sartor.tools.fuse.align import gpu_program
 from sartor.tools.fuse.gpu_compile import load
 from sartor.tools.fuse.gpu_kernel import GpuKernel
+from sartor.tools.fuse.gpu_schedule import Walk
+from sartor.tools.fuse.schedule import Leaf
 
 Array = np.ndarray[Any, Any]
 
@@ -61,10 +63,26 @@ def kernels(call: FunctionCall) -> tuple[GpuKernel, ...]:
 
 
 def able(written: Sequence[GpuKernel], inputs: Sequence[Array | None], most: int = 10**9) -> list[GpuKernel]:
-    """Return the kernels whose tiles hold inputs of these sizes, in at most so many programs."""
+    """Return the kernels whose tiles hold inputs of these sizes, in at most so many steps of loops."""
     names = gpu_kernel.bind(written[0].program, [None if array is None else array.shape for array in inputs])
     fitting = [kernel for kernel in written if gpu_kernel.fits(kernel, names)]
-    return [k for k in fitting if gpu_kernel.programs(k, gpu_kernel.configurations(k, names)[0], names) <= most]
+    return [kernel for kernel in fitting if _steps(kernel, names) <= most]
+
+
+def _steps(kernel: GpuKernel, names: dict[str, int]) -> int:
+    """Count how often the bodies of loops run, in all blocks of all phases."""
+    tiles = gpu_kernel.configurations(kernel, names)[0].tiles
+
+    def inside(items: Sequence[Walk | Leaf], tile: tuple[int, int]) -> int:
+        total = 0
+        for item in items:
+            block = 1 if isinstance(item, Leaf) or item.axis.dim is None else tile[item.axis.dim]
+            times = 1 if isinstance(item, Leaf) else -(-gpu_kernel.number(item.axis.size, names) // block)
+            total += times * (1 if isinstance(item, Leaf) else inside(item.body, tile))
+        return total
+
+    phases = zip(kernel.schedule.phases, tiles, strict=True)
+    return sum(gpu_kernel.blocks(phase, tile, names) * inside(phase.tree, tile) for phase, tile in phases)
 
 
 def call(kernel: GpuKernel, inputs: Sequence[Array | None]) -> list[Array]:

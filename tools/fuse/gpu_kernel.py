@@ -169,10 +169,11 @@ def _work(program: Program, names: Mapping[str, int]) -> int:
 
 def programs(kernel: GpuKernel, config: Config, names: Mapping[str, int]) -> int:
     """Count the programs that have something to do in some phase."""
-    return max(_blocks(phase, tile, names) for phase, tile in zip(kernel.schedule.phases, config.tiles, strict=True))
+    return max(blocks(phase, tile, names) for phase, tile in zip(kernel.schedule.phases, config.tiles, strict=True))
 
 
-def _blocks(phase: Phase, tile: tuple[int, int], names: Mapping[str, int]) -> int:
+def blocks(phase: Phase, tile: tuple[int, int], names: Mapping[str, int]) -> int:
+    """Count the blocks of a phase's spread axis."""
     if phase.spread is None:
         return 1
     block = 1 if phase.spread.dim is None else tile[phase.spread.dim]

@@ -15,10 +15,10 @@ from tests.kits import random_chains as chains
 from sartor.tools.fuse.axes import NotEmittableError
 from sartor.tools.fuse.kernel import kernel_source
 
-FEW, MANY = 40, 160
+FEW, MANY = 60, 240
 SIZES = ((1, 1), (3, 5), (7, 2))
 """Small ones, because the interpreter takes microseconds for what a processor does in none."""
-MOST_PROGRAMS = 40
+MOST_STEPS = 200
 
 
 def check(seed: int, compositions: int) -> bool:
@@ -38,7 +38,7 @@ def check(seed: int, compositions: int) -> bool:
         wide = {name: array.astype(np.float64) for name, array in feed.items()}
         wanted = dict(zip(outputs, reference.run(None, wide), strict=True))
         inputs = [{**chain.weights, **feed}[str(value.name)] for value in outlined.inputs]
-        able = gpu.able(written, inputs, MOST_PROGRAMS)
+        able = gpu.able(written, inputs, MOST_STEPS)
         for kernel in [*able[i:], *able[:i]][:compositions]:
             _compare(names, gpu.call(kernel, inputs), wanted)
     return True
