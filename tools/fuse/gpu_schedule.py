@@ -169,22 +169,21 @@ class _Builder:
         """
         first, common = self.roots[start], self.common()
         seeds = [*sorted(first.own, key=self.order.index), *sorted(first.over, key=self.order.index)]
-        later = [seed for seed in seeds if seed in common]
-        found_any = False
-        for atom in [*(seed for seed in seeds if seed not in common), *later, None]:
-            if found_any and (atom in common or atom is None):
+        better = [phase for seed in seeds if seed not in common for phase in self._longest(start, seed)]
+        later = [
+            phase for seed in (*seeds, None) if seed is None or seed in common for phase in self._longest(start, seed)
+        ]
+        yield from better or later
+
+    def _longest(self, start: int, seed: Atom | None) -> list[Phase]:
+        """Take as many roots as the axis of `seed` allows; without one, which leaves one program, a single root."""
+        found: list[Phase] = []
+        for end in range(start + 1, len(self.roots) + 1 if seed is not None else start + 2):
+            phase = self.phase(self.roots[start:end], seed)
+            if phase is None:
                 break
-            found = None
-            for end in range(start + 1, len(self.roots) + 1):
-                if atom is None and end > start + 1:
-                    break
-                phase = self.phase(self.roots[start:end], atom)
-                if phase is None:
-                    break
-                found = phase
-            if found is not None:
-                found_any = True
-                yield found
+            found = [phase]
+        return found
 
     def phase(self, roots: tuple[Root, ...], seed: Atom | None) -> Phase | None:
         """Spread roots over the axis of `seed`; None where they can't be computed without a barrier between."""

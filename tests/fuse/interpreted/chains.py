@@ -33,6 +33,7 @@ def check(seed: int, compositions: int) -> bool:
         return False
     reference = ReferenceEvaluator(plain.build(chain, outputs, np.float64))
     names = [str(value.name) for value in outlined.outputs]
+    runs = 0
     for i, (n, m) in enumerate(SIZES):
         feed = chains.draw(chain, {"n": n, "m": m}, seed + i)
         wide = {name: array.astype(np.float64) for name, array in feed.items()}
@@ -41,6 +42,9 @@ def check(seed: int, compositions: int) -> bool:
         able = gpu.able(written, inputs, MOST_STEPS)
         for kernel in [*able[i:], *able[:i]][:compositions]:
             _compare(names, gpu.call(kernel, inputs), wanted)
+            runs += 1
+    if not runs:
+        pytest.skip("too many steps for the interpreter")
     return True
 
 

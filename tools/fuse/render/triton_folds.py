@@ -46,29 +46,31 @@ def folded(values: Tiles, root: Root, text: str, dims: frozenset[int]) -> tuple[
 
 
 def joined(values: Tiles, root: Root, kind: str) -> Tile:
-    """Fold the parts that all programs have kept of a reduction, along a tile dimension that is free."""
+    """Fold the parts that all programs have kept of a reduction, some at a time along a free tile dimension."""
     at = values.offset(root.own, {})
+    if len(at.dims) == 2:
+        return Tile(_gathered(values, root, kind, at, values.shape(at.dims), "p", ""), at.depth, at.dims)
+    dim = max({ROWS, COLUMNS} - at.dims)
+    extent = ["1", "1"]
+    for own in at.dims:
+        extent[own] = values.blocks()[own]
+    extent[dim] = "PARTS"
+    part = f"(p + {values.lane(dim, 'PARTS').text})"
+    name, fold = _gathered(values, root, kind, at, f"({', '.join(extent)})", part, ", PARTS"), fold_name(root)
+    if not at.dims:
+        return values.hold(Tile(f"tl.reduce(tl.reduce({name}, 1, {fold}), 0, {fold})", at.depth))
+    return values.hold(Tile(f"tl.reduce({name}, {dim}, {fold}, keep_dims=True)", at.depth, at.dims))
+
+
+def _gathered(values: Tiles, root: Root, kind: str, at: Tile, shape: str, part: str, step: str) -> str:
+    """Walk over the parts, `step` more than one at a time, and name the tile into which they are folded."""
     count = values.count(atom.size for atom in root.own)
-    free = frozenset({ROWS, COLUMNS} - at.dims)
-    shape, part, step = values.shape(at.dims), "p", ""
-    if free:
-        dim = max(free)
-        lane = values.lane(dim, "PARTS")
-        rows, columns = values.blocks()
-        extent = [rows if ROWS in at.dims else "1", columns if COLUMNS in at.dims else "1"]
-        extent[dim] = "PARTS"
-        shape, part, step = f"({', '.join(extent)})", f"(p + {lane.text})", ", PARTS"
-    mask = " & ".join([*([f"({part} < programs)"] if free else []), *([at.mask] if at.mask else [])])
     place = f"{at.text} + {part} * {count}" if count else f"{at.text} + {part}"
+    mask = " & ".join([*([f"({part} < programs)"] if step else []), *([at.mask] if at.mask else [])])
     guard = f", mask={mask}, other={start(root, kind)}" if mask else ""
     name = values.out.fresh("a")
     values.out.line(f"{name} = tl.full({shape}, {start(root, kind)}, {TYPES[kind]})", at.depth)
     values.out.line(f"for p in range(0, programs{step}):", at.depth)
-    values.out.line(
-        f"    {name} = {fold_name(root)}({name}, tl.load({values.slots[root]} + ({place}){guard}))", at.depth
-    )
-    if not free:
-        return Tile(name, at.depth, at.dims)
-    if not at.dims:
-        return values.hold(Tile(f"tl.reduce(tl.reduce({name}, 1, {fold_name(root)}), 0, {fold_name(root)})", at.depth))
-    return values.hold(Tile(f"tl.reduce({name}, {dim}, {fold_name(root)}, keep_dims=True)", at.depth, at.dims))
+    load = f"tl.load({values.slots[root]} + ({place}){guard})"
+    values.out.line(f"    {name} = {fold_name(root)}({name}, {load})", at.depth)
+    return name
