@@ -9,6 +9,7 @@ functions hold 1e-13 and call the C library. `gelu` and `silu` of minus infinity
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 from sartor.share.kernels.scalar import Scalar, Word, binary, polynomial, unary
 
@@ -238,3 +239,9 @@ maxnum_f32 = binary("f32", _maxnum)
 maxnum_f64 = binary("f64", _maxnum)
 minnum_f32 = binary("f32", _minnum)
 minnum_f64 = binary("f64", _minnum)
+
+FORMULAS: dict[str, Callable[[Scalar], Scalar]] = {
+    "exp_f32": _exp, "log_f32": _log, "log1p_f32": _log1p, "tanh_f32": _tanh, "erf_f32": _erf,
+    "sigmoid_f32": _sigmoid, "silu_f32": _silu, "gelu_f32": _gelu,
+}  # fmt: skip
+"""The float32 functions as formulas, for processors other than this one."""

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from sartor.share.runtime.kernel import FunctionCall, Kernel, TensorType
+from sartor.tools.fuse import ops
 from sartor.tools.fuse.axes import NotEmittableError
 from sartor.tools.fuse.compile import compile_object, link
 from sartor.tools.fuse.lower import lower
-from sartor.tools.fuse.program import Program
+from sartor.tools.fuse.program import Program, walk
 from sartor.tools.fuse.render.frame import render
 from sartor.tools.fuse.schedule import schedules
 
@@ -30,6 +31,9 @@ def kernel_source(call: FunctionCall) -> tuple[Program, str]:
     Raises NotEmittableError where there is none.
     """
     program = lower(call.function, call.inputs)
+    for value in walk(program.outputs):
+        if value.dtype not in ops.CPU_STORAGE:
+            raise NotEmittableError(f"element type {value.dtype.name.lower()} is not known")
     return program, render(schedules(program))
 
 

@@ -55,6 +55,7 @@ STORAGE: dict[ir.DataType, Storage] = {
     D.FLOAT: Storage("f32", "f32", 4),
     D.DOUBLE: Storage("f64", "f64", 8),
     D.FLOAT16: Storage("f16", "f32", 2),
+    D.BFLOAT16: Storage("bf16", "f32", 2),
     D.INT8: Storage("i8", "i8", 1),
     D.INT16: Storage("i16", "i16", 2),
     D.INT32: Storage("i32", "i32", 4),
@@ -65,9 +66,12 @@ STORAGE: dict[ir.DataType, Storage] = {
     D.UINT64: Storage("u64", "u64", 8),
     D.BOOL: Storage("b1", "b1", 1),
 }
-"""The element types that kernels know; float16 is storage only and computes in float32."""
+"""The element types that kernels know; float16 and bfloat16 are storage only and compute in float32."""
 
-FLOATING = frozenset({D.FLOAT, D.DOUBLE, D.FLOAT16})
+CPU_STORAGE = STORAGE.keys() - {D.BFLOAT16}
+"""Those that kernels of numba know."""
+
+FLOATING = frozenset({D.FLOAT, D.DOUBLE, D.FLOAT16, D.BFLOAT16})
 
 
 def _light(name: str, floating: str, integral: str = "", result: Result = Result.SAME, cost: float = 0.03) -> Scalar:

@@ -102,7 +102,7 @@ def _reason(node: ir.Node, analysis: Analysis) -> str | None:
         known = tensor_type(value)
         if known is None or any(dim is None for dim in known.shape):
             return "a shape is unknown"
-        if known.dtype not in ops.STORAGE:
+        if known.dtype not in ops.CPU_STORAGE:
             return f"element type {known.dtype.name.lower()}"
     return None
 

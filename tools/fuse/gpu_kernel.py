@@ -1,0 +1,249 @@
+"""A kernel for a GPU: its source, its compositions, and the parameters of a launch for given sizes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from sartor.tools.fuse import ops
+from sartor.tools.fuse.axes import Size, axis_size, parse_size
+from sartor.tools.fuse.cost import size_of
+from sartor.tools.fuse.gpu_check import check_schedule, check_tiles
+from sartor.tools.fuse.gpu_schedule import COLUMNS, ROWS, Axis, Form, GpuSchedule, Phase, gpu_schedule
+from sartor.tools.fuse.program import At, Load, Program, Value, walk
+from sartor.tools.fuse.render.triton import Part, render, render_part
+from sartor.tools.fuse.schedule import Root, reads, stored
+
+FORMS = tuple(Form(phased, whole) for phased in (False, True) for whole in (2, 1, 0))
+"""All compositions, those that keep most in registers first."""
+
+TILE_LIMIT = 16384
+"""Elements of a tile beyond which registers spill."""
+
+TARGETS = (1024, 2048, 512, 4096)
+"""Elements of a tile to aim at, the default first."""
+
+COLUMN_BLOCK = 128
+"""Columns of a tile whose rows and columns are both free."""
+
+JOIN_BLOCK = 64
+"""Positions of a block of a phase that folds what all programs have kept at each of them."""
+
+JOIN_LIMIT = 4096
+"""Elements of a tile of such parts."""
+
+SMALL_WORK = 1 << 16
+"""Elements below which one program does what several would spend on barriers."""
+
+INT32_LIMIT = 2**31 - 2**20
+"""Elements up to which positions, and a tile beyond them, fit 32 bits."""
+
+
+class SizesRefusedError(Exception):
+    """Sizes contradict the types that a kernel was made for."""
+
+
+@dataclass(frozen=True)
+class GpuKernel:
+    """A program in one composition."""
+
+    program: Program
+    schedule: GpuSchedule
+    part: Part
+    source: str
+
+
+@dataclass(frozen=True)
+class Config:
+    """What may be tuned: rows and columns of every phase's tiles, and the warps of a program."""
+
+    tiles: tuple[tuple[int, int], ...]
+    warps: int
+
+
+@dataclass(frozen=True)
+class Launch:
+    """The parameters of a launch: programs, constants but INDEX, its bits, warps, elements of every scratch buffer."""
+
+    grid: int
+    constants: dict[str, int]
+    index_bits: int
+    warps: int
+    cooperative: bool
+    scratch: tuple[int, ...]
+
+
+def gpu_kernels(program: Program) -> tuple[GpuKernel, ...]:
+    """Write a program's kernels in all compositions that differ and may fit.
+
+    Raises NotEmittableError where there is none.
+    """
+    found: dict[str, GpuKernel] = {}
+    for form in FORMS:
+        schedule = gpu_schedule(program, form)
+        check_schedule(schedule)
+        part = render_part(schedule)
+        source = render(part)
+        found.setdefault(source, GpuKernel(program, schedule, part, source))
+    return tuple(found.values())
+
+
+def bind(program: Program, shapes: Sequence[Sequence[int] | None]) -> dict[str, int]:
+    """Find the named sizes in the shapes of the inputs.
+
+    Raises SizesRefusedError where they contradict the types.
+    """
+    pairs = [
+        (parse_size(dim), size)
+        for kind, shape in zip(program.inputs, shapes, strict=True)
+        if kind is not None and shape is not None
+        for dim, size in zip(kind.shape, shape, strict=True)
+    ]
+    names: dict[str, int] = {}
+    for exact in (True, False):
+        for size, number in pairs:
+            _solve(names, size, number, exact)
+    if any(size_of(size, names) != number for size, number in pairs):
+        raise SizesRefusedError("the sizes are refused")
+    picked = [value.index for value in _values(program) if isinstance(value, At) and not value.index.atom]
+    if any(index.length and not size_of(index.length, names) for index in picked):
+        raise SizesRefusedError("the sizes are refused")
+    return names
+
+
+def _solve(names: dict[str, int], size: Size, number: int, exact: bool) -> None:
+    unknown = [name for name in size.names if name not in names]
+    if len(unknown) != 1 or (exact and size != Size(1, size.names[:1])):
+        return
+    known = math.prod((size.factor, *(names[name] for name in size.names if name in names)))
+    if known:
+        names[unknown[0]] = number // known
+
+
+def _values(program: Program) -> list[Value]:
+    return list(walk(program.outputs))
+
+
+def number(size: Size, names: Mapping[str, int]) -> int:
+    """Work out a size whose names are all known."""
+    found = size_of(size, names)
+    assert found is not None, "a size is not that of an input"
+    return found
+
+
+def power_of_two(size: int) -> int:
+    """Round up to a power of two."""
+    return 1 << max(size - 1, 0).bit_length()
+
+
+def extent(axis: Axis, names: Mapping[str, int]) -> int:
+    """Count the positions along an axis, rounded up to a power of two."""
+    return power_of_two(number(axis.size, names))
+
+
+def fits(kernel: GpuKernel, names: Mapping[str, int]) -> bool:
+    """Tell whether the axes that tiles hold whole are small enough."""
+    return all(_fixed(phase, names) <= TILE_LIMIT for phase in kernel.schedule.phases)
+
+
+def _fixed(phase: Phase, names: Mapping[str, int]) -> int:
+    return math.prod(extent(axis, names) for axis in phase.axes if axis.whole)
+
+
+def choose(kernels: Sequence[GpuKernel], names: Mapping[str, int], processors: int) -> GpuKernel:
+    """Prefer one phase that keeps a whole row in registers; several where one would leave processors idle."""
+    able = [kernel for kernel in kernels if fits(kernel, names)]
+    single = next(kernel for kernel in able if len(kernel.schedule.phases) == 1)
+    several = next((kernel for kernel in able if len(kernel.schedule.phases) > 1), None)
+    if several is None or processors == 1 or _work(kernels[0].program, names) <= SMALL_WORK:
+        return single
+    return single if programs(single, configurations(single, names)[0], names) * 2 >= processors else several
+
+
+def _work(program: Program, names: Mapping[str, int]) -> int:
+    """Count the elements of the largest tensor."""
+    loads = [value for value in _values(program) if isinstance(value, Load)]
+    return max(math.prod(number(axis_size(axis), names) for axis in value.axes) for value in (*loads, *program.outputs))
+
+
+def programs(kernel: GpuKernel, config: Config, names: Mapping[str, int]) -> int:
+    """Count the programs that have something to do in some phase."""
+    return max(blocks(phase, tile, names) for phase, tile in zip(kernel.schedule.phases, config.tiles, strict=True))
+
+
+def blocks(phase: Phase, tile: tuple[int, int], names: Mapping[str, int]) -> int:
+    """Count the blocks of a phase's spread axis."""
+    if phase.spread is None:
+        return 1
+    block = 1 if phase.spread.dim is None else tile[phase.spread.dim]
+    return -(-number(phase.spread.size, names) // block)
+
+
+def configurations(kernel: GpuKernel, names: Mapping[str, int]) -> tuple[Config, ...]:
+    """List tile sizes and warps worth trying, the default first."""
+    found: dict[Config, None] = {}
+    for target in TARGETS:
+        tiles = tuple(
+            _tile(phase, min(target, JOIN_BLOCK) if _joins(kernel.schedule, phase) else target, names)
+            for phase in kernel.schedule.phases
+        )
+        warps = min(max(max(rows * columns for rows, columns in tiles) // 256, 1), 16)
+        for factor in (1, 2):
+            found[Config(tiles, min(warps * factor, 16))] = None
+    return tuple(found)
+
+
+def _joins(schedule: GpuSchedule, phase: Phase) -> bool:
+    """Tell whether a phase folds parts of a reduction that has axes of its own."""
+    known = stored(schedule.roots)
+    read = set[Root]().union(*(reads(root, known) for root in phase.roots))
+    return any(root.own and schedule.partial(root) for root in read)
+
+
+def _tile(phase: Phase, target: int, names: Mapping[str, int]) -> tuple[int, int]:
+    """Choose rows and columns: all of a whole axis, the rest up to the target for the others."""
+    tile = {axis.dim: extent(axis, names) for axis in phase.axes if axis.whole}
+    free = {axis.dim: extent(axis, names) for axis in phase.axes if axis.dim is not None and not axis.whole}
+    room = max(target // math.prod(tile.values()), 1)
+    for dim in (COLUMNS, ROWS):
+        if dim in free:
+            narrow = len(free) == 2 and dim == COLUMNS and phase.spread is not None and phase.spread.dim == COLUMNS
+            most = min(room, COLUMN_BLOCK) if narrow else room
+            tile[dim] = min(most, free[dim])
+            room = max(room // tile[dim], 1)
+    return tile.get(ROWS, 1), tile.get(COLUMNS, 1)
+
+
+def plan_launch(kernel: GpuKernel, config: Config, names: Mapping[str, int], processors: int) -> Launch:
+    """Work out the parameters of a launch; of a grid with barriers all programs must run at the same time."""
+    phases = kernel.schedule.phases
+    check_tiles(kernel.schedule, config.tiles, names)
+    count = programs(kernel, config, names)
+    grid = min(count, processors) if len(phases) > 1 else count
+    constants: dict[str, int] = {}
+    for i, (rows, columns) in enumerate(config.tiles):
+        suffix = str(i) if len(phases) > 1 else ""
+        constants |= {f"ROWS{suffix}": rows, f"COLS{suffix}": columns}
+    most = max(JOIN_LIMIT // max(rows * columns for rows, columns in config.tiles), 1)
+    constants["PARTS"] = min(power_of_two(grid), most)
+    wanted = {name: value for name, value in constants.items() if name in kernel.part.constants}
+    scratch = tuple(_elements(kernel, root, grid, names) for root in kernel.schedule.scratch)
+    bits = 64 if max(_work(kernel.program, names), *scratch, 0) > INT32_LIMIT else 32
+    return Launch(grid, wanted, bits, config.warps, len(phases) > 1, scratch)
+
+
+def _elements(kernel: GpuKernel, root: Root, grid: int, names: Mapping[str, int]) -> int:
+    elements = math.prod(number(atom.size, names) for atom in root.own)
+    return elements * (grid if kernel.schedule.partial(root) else 1)
+
+
+def scratch_bytes(kernel: GpuKernel, launch: Launch) -> int:
+    """Count the bytes of scratch memory of a launch."""
+    roots = zip(kernel.schedule.scratch, launch.scratch, strict=True)
+    return sum(ops.STORAGE[root.value.dtype].size * elements for root, elements in roots)
+
+
+def shapes(program: Program, names: Mapping[str, int]) -> list[tuple[int, ...]]:
+    """Work out the shapes of the outputs."""
+    return [tuple(number(axis_size(axis), names) for axis in value.axes) for value in program.outputs]
