@@ -145,6 +145,11 @@ def test_reference_is_up_to_date(tmp_path: Path) -> None:
     assert completions["_sartor"].startswith("#compdef sartor\n")
 
 
+def test_the_picture_is_up_to_date(models: Path) -> None:
+    fresh = load_script(ROOT / "docs" / "picture.py").picture(models / "encoder.onnx")
+    assert fresh == (ROOT / "docs" / "plan.svg").read_text(encoding="utf-8"), "run `make docs`"
+
+
 def test_completion_offers_every_command() -> None:
     script = Path(sys.executable).with_name("sartor")
     asked = {"_SARTOR_COMPLETE": "complete_bash", "COMP_WORDS": "sartor ", "COMP_CWORD": "1"}
