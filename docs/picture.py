@@ -100,7 +100,7 @@ def arrange(nodes: Sequence[ir.Node]) -> dict[ir.Node, tuple[float, float]]:
     for node in nodes:
         row[node] = 1 + max((row[p] for p in before(node) if p in row), default=-1)
     rows = [[node for node in nodes if row[node] == number] for number in range(max(row.values()) + 1)]
-    places = {}
+    places: dict[ir.Node, tuple[float, float]] = {}
     for number, members in enumerate(rows):
         for i, node in enumerate(members):
             x = LEFT + (3 - len(members)) * COLUMN / 2 + i * COLUMN + (COLUMN - BOX_WIDTH) / 2
@@ -174,7 +174,7 @@ def draw_box(name: str, place: tuple[float, float], kind: str) -> str:
 
 def legend() -> Iterator[str]:
     """Yield what boxes and lines mean, in the empty right column."""
-    x, y = LEFT + 2 * COLUMN + (COLUMN - BOX_WIDTH) / 2, TOP + 12 * ROW
+    x, y = LEFT + 2 * COLUMN + (COLUMN - BOX_WIDTH) / 2, TOP + 12.0 * ROW
     kinds = {"compute": "compute", "stock": "left to onnxruntime", "node": "in a group"}
     for i, (kind, meaning) in enumerate(kinds.items()):
         yield draw_box(meaning, (x, y + i * ROW * 0.75), kind)

@@ -102,6 +102,11 @@ def test_the_kernel_in_the_guide_is_real(workplace: Path) -> None:
     assert re.sub(r"\b([a-z])\d+", r"\1", shown) in re.sub(r"\b([a-z])\d+", r"\1", run_python(snippet, workplace))
 
 
+def test_the_scores_in_the_guide_are_real(workplace: Path) -> None:
+    (snippet,) = blocks_of(ROOT / "docs" / "fusion.md", "python")
+    assert run_python(snippet, workplace) in blocks_of(ROOT / "docs" / "fusion.md", "text")
+
+
 def reasons_against_kernels() -> set[str]:
     """Return the messages of every NotEmittableError that fuse raises, with an ellipsis for what is filled in."""
     reasons = set()
