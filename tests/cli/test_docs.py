@@ -102,6 +102,11 @@ def test_the_kernel_in_the_guide_is_real(workplace: Path) -> None:
     assert re.sub(r"\b([a-z])\d+", r"\1", shown) in re.sub(r"\b([a-z])\d+", r"\1", run_python(snippet, workplace))
 
 
+def test_the_scores_in_the_guide_are_real(workplace: Path) -> None:
+    (snippet,) = blocks_of(ROOT / "docs" / "fusion.md", "python")
+    assert run_python(snippet, workplace) in blocks_of(ROOT / "docs" / "fusion.md", "text")
+
+
 def reasons_against_kernels() -> set[str]:
     """Return the messages of every NotEmittableError that fuse raises, with an ellipsis for what is filled in."""
     reasons = set()
@@ -143,6 +148,11 @@ def test_reference_is_up_to_date(tmp_path: Path) -> None:
     completions = {path.name: path.read_text(encoding="utf-8") for path in (build / "completions").iterdir()}
     assert completions.keys() == {"sartor.bash", "_sartor", "sartor.fish"}
     assert completions["_sartor"].startswith("#compdef sartor\n")
+
+
+def test_the_picture_is_up_to_date(models: Path) -> None:
+    fresh = load_script(ROOT / "docs" / "picture.py").picture(models / "encoder.onnx")
+    assert fresh == (ROOT / "docs" / "plan.svg").read_text(encoding="utf-8"), "run `make docs`"
 
 
 def test_completion_offers_every_command() -> None:

@@ -1,0 +1,97 @@
+"""The plans of small models as committed text, and how many operators they leave to run.
+
+A plan names what torch.onnx.export names and depends on what onnxruntime optimises by itself, so that texts and exact
+counts are those of the versions in constraints.txt. CONTRIBUTING.md says how to write the texts anew.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+from tests.conftest import ROOT
+
+from sartor.share.artifact import read_model
+from sartor.tools.fuse import fuse as story
+from sartor.tools.fuse.coefficients import DEFAULTS
+from sartor.tools.fuse.fuse import Options, fuse
+from sartor.tools.fuse.plan import Plan
+from sartor.tools.fuse.report import as_text
+from sartor.tools.fuse.stock import is_compute
+
+GOLDEN = Path(__file__).with_name("golden")
+UPDATE = os.environ.get("SARTOR_UPDATE_GOLDEN") == "1"
+DECISIVE = ("torch", "onnxscript", "onnxruntime")
+"""Packages whose versions show in a plan."""
+
+DISPATCHES = {"encoder": (49, 17), "decoder": (125, 34), "resnet": (12, 10), "mobilenet": (17, 17), "crnn": (354, 27)}
+"""Non-compute operators that onnxruntime runs of a model, and of its fused one."""
+
+KERNELS = {"encoder": 14, "decoder": 13, "resnet": 3, "mobilenet": 3, "crnn": 15}
+
+BERT_BEFORE, BERT_KERNELS, BERT_MOST = 222, 74, 84
+
+
+@pytest.fixture(autouse=True)
+def uncalibrated(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Plan with the coefficients that ship, also where the cache holds a calibration."""
+    monkeypatch.setattr(story, "coefficients", lambda: DEFAULTS)
+
+
+def pinned() -> bool:
+    """Tell whether the packages that show in a plan are those of constraints.txt."""
+    lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    wanted = dict(line.split("==") for line in lines if "==" in line and not line.startswith("#"))
+    return all(version(name).partition("+")[0] == wanted[name] for name in DECISIVE)
+
+
+def planned(source: Path, **sizes: int) -> Plan:
+    """Plan as `sartor fuse --dry-run --no-measure --no-verify -@ 1` does."""
+    shapes = {name: (size,) for name, size in sizes.items()}
+    return fuse(str(source), None, Options(measure=False, verify=False, threads=1, shapes=shapes), None)
+
+
+def plan_text(plan: Plan) -> str:
+    """Return the plan for people without the counts, which are compared apart."""
+    return re.sub(r"; non-compute operators .*", "", as_text(plan)) + "\n"
+
+
+@pytest.mark.skipif(not pinned(), reason="other versions than those of constraints.txt")
+@pytest.mark.parametrize("name", DISPATCHES)
+def test_a_plan_is_the_committed_one(name: str, exported: Callable[[str], Path]) -> None:
+    plan, golden = planned(exported(name)), GOLDEN / f"{name}.txt"
+    if UPDATE:
+        golden.write_text(plan_text(plan), encoding="utf-8")
+    assert plan_text(plan) == golden.read_text(encoding="utf-8"), "see CONTRIBUTING.md, golden plans"
+    assert (plan.dispatches_before, plan.dispatches_after) == DISPATCHES[name]
+
+
+@pytest.mark.parametrize("name", KERNELS)
+def test_a_plan_has_few_kernels(name: str, exported: Callable[[str], Path]) -> None:
+    plan = planned(exported(name))
+    assert len(plan.kept) == len(plan.verdicts) <= KERNELS[name]
+    assert plan.dispatches_before is not None
+    assert plan.dispatches_after is not None
+    assert plan.dispatches_after <= plan.dispatches_before
+
+
+def test_every_golden_plan_is_compared() -> None:
+    assert {path.stem for path in GOLDEN.glob("*.txt")} == set(DISPATCHES)
+
+
+@pytest.mark.slow
+def test_bert_needs_few_kernels(tmp_path: Path) -> None:
+    from models import export
+
+    source = export("bert", tmp_path)
+    plan = planned(source, batch=1, sequence=128)
+    assert plan.dispatches_after is not None
+    assert sum(not is_compute(node.op_type) for node in read_model(str(source)).ir.graph) > 280
+    assert plan.dispatches_after <= BERT_MOST
+    assert len(plan.kept) <= BERT_KERNELS
+    if pinned():
+        assert plan.dispatches_before == BERT_BEFORE
