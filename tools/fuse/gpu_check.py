@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from sartor.tools.fuse.cost import size_of
+from sartor.tools.fuse.axes import size_of
 from sartor.tools.fuse.gpu_schedule import Axis, GpuSchedule, Phase, Walk
 from sartor.tools.fuse.schedule import Leaf, Root, reads, stored
 

@@ -7,8 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from sartor.tools.fuse import ops
-from sartor.tools.fuse.axes import Size, axis_size, parse_size
-from sartor.tools.fuse.cost import size_of
+from sartor.tools.fuse.axes import Size, axis_size, parse_size, size_of
 from sartor.tools.fuse.gpu_check import check_schedule, check_tiles
 from sartor.tools.fuse.gpu_schedule import COLUMNS, ROWS, Axis, Form, GpuSchedule, Phase, gpu_schedule
 from sartor.tools.fuse.program import At, Load, Program, Value, walk

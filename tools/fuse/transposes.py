@@ -39,8 +39,7 @@ def split_transposes(model: ir.Model) -> tuple[Halves, ...]:
 def fold_swaps(model: ir.Model) -> int:
     """Replace reshape, swap of the last two axes and reshape back by the swap alone, in place; shapes are inferred.
 
-    A number that the result is multiplied with before a matrix product goes in front of the swap. Returns how many
-    swaps were folded.
+    Returns how many swaps were folded.
     """
     folded = 0
     nodes = [node for graph in model.graphs() for node in graph if node.op_type == "Transpose" and node.domain == ""]
@@ -49,11 +48,7 @@ def fold_swaps(model: ir.Model) -> int:
         if _order(node) == [0, 2, 1] and _is_reshape(before) and _is_reshape(after):
             assert before is not None
             assert after is not None
-            swap = _fold(before, node, after)
-            folded += swap is not None
-            scale = None if swap is None else _only_user(swap)
-            if swap is not None and scale is not None and _is_scaling(scale, swap) and _feeds_products_only(scale):
-                _exchange(swap, scale)
+            folded += _fold(before, node, after)
     return folded
 
 
@@ -66,23 +61,17 @@ def _is_reshape(node: ir.Node | None) -> bool:
     return node is not None and node.op_type == "Reshape" and node.domain == ""
 
 
-def _fold(before: ir.Node, swap: ir.Node, after: ir.Node) -> ir.Node | None:
+def _fold(before: ir.Node, swap: ir.Node, after: ir.Node) -> bool:
     """Put one transpose in place of the three nodes, if that is what they are."""
     source, flat, result = before.inputs[0], _dims(before.outputs[0]), _dims(after.outputs[0])
     dims = [] if source is None else _dims(source)
     if len(dims) < 3 or len(flat) != 3 or flat[1:] != dims[-2:] or result != _swapped(dims):
-        return None
+        return False
     targets = [value for node in (before, after) for value in node.inputs if value is not None]
     made = _transpose(source, _swapped(range(len(dims))), str(swap.name), after.outputs[0])
     _put(made, after)
     remove_dead([swap.outputs[0], before.outputs[0], *targets])
-    return made
-
-
-def _is_scaling(node: ir.Node, operand: ir.Node) -> bool:
-    """Tell whether a node multiplies another's value with a number."""
-    plain = node.op_type in ("Mul", "Div") and node.domain == ""
-    return plain and node.inputs[0] is operand.outputs[0] and _is_scaled(node)
+    return True
 
 
 def _is_scaled(node: ir.Node) -> bool:
@@ -90,18 +79,6 @@ def _is_scaled(node: ir.Node) -> bool:
     factor = node.inputs[1]
     known = None if factor is None else ir.convenience.get_const_tensor(factor)
     return known is not None and known.size == 1 and len(known.shape) < 2
-
-
-def _exchange(swap: ir.Node, scale: ir.Node) -> None:
-    """Scale first, then swap."""
-    source, out = swap.inputs[0], scale.outputs[0]
-    assert source is not None
-    assert swap.graph is not None
-    scaled = ir.Value(name=f"{out.name}_scaled", type=out.type, shape=source.shape)
-    first = ir.Node("", scale.op_type, [source, scale.inputs[1]], outputs=[scaled], name=scale.name)
-    swap.graph.insert_before(scale, first)
-    _put(_transpose(scaled, _order(swap), str(swap.name), out), scale)
-    remove_dead([swap.outputs[0]])
 
 
 def _transpose(source: ir.Value | None, order: list[int], name: str, like: ir.Value) -> ir.Node:
@@ -145,7 +122,10 @@ def _is_whole(half: Halves) -> bool:
 def is_product_swap(node: ir.Node) -> bool:
     """Tell whether a node swaps the last two axes for matrix products alone."""
     order = _order(node) if node.op_type == "Transpose" else []
-    return len(order) > 1 and order == _swapped(range(len(order))) and _feeds_products_only(node)
+    if len(order) < 2 or order != _swapped(range(len(order))):
+        return False
+    scale = _only_user(node)
+    return _feeds_products_only(node) or (scale is not None and is_product_scale(scale))
 
 
 def is_product_scale(node: ir.Node) -> bool:
