@@ -88,7 +88,7 @@ def make_plan(model: Model, before: stock.StockView, options: Options) -> Plan:
     if options.measure:
         with console.progress("measuring groups", len(groups)) as step:
             verdicts = judge(groups, setting, step)
-    verdicts = packed(verdicts, setting, options.measure, model.ir.opset_imports.get("", 1))
+    verdicts = packed(verdicts, setting, options.measure, model.ir.opset_imports.get("", 1), rates)
     if options.measure and runs:
         verdicts = _in_context(model, verdicts, setting)
     if options.verify:

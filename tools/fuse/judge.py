@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
+from sartor.tools.fuse.coefficients import Coefficients
 from sartor.tools.fuse.group import costed
 from sartor.tools.fuse.measure import GAIN, Setting, measure
 from sartor.tools.fuse.packing import bundles, pack
@@ -40,7 +41,9 @@ def _verdict(group: Group, times: Measurement) -> Verdict:
     return replace(verdict, kept=False, reason=f"only {verdict.ratio:.2f} times as fast as onnxruntime")
 
 
-def packed(verdicts: Sequence[Verdict], setting: Setting, measured: bool, opset: int) -> tuple[Verdict, ...]:
+def packed(
+    verdicts: Sequence[Verdict], setting: Setting, measured: bool, opset: int, rates: Coefficients
+) -> tuple[Verdict, ...]:
     """Pack kept groups into fewer kernels, where that is not slower than the kernels one by one."""
     known = {verdict.group: verdict for verdict in verdicts}
     out = dict(known)
@@ -48,7 +51,7 @@ def packed(verdicts: Sequence[Verdict], setting: Setting, measured: bool, opset:
         made = pack(bundle, opset)
         if made is None:
             continue
-        (whole,) = costed([made], setting.axes, setting.threads)
+        (whole,) = costed([made], setting.axes, setting.threads, rates)
         (verdict,) = judge([whole], setting, lambda _: None) if measured else keep_all([whole])
         if measured and not _pays(verdict, [known[group] for group in bundle]):
             continue

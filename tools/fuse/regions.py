@@ -20,7 +20,7 @@ from sartor.tools.fuse.axes import NotEmittableError
 from sartor.tools.fuse.kernel import kernel_source
 from sartor.tools.fuse.outline import Outline, constant_array, external_outputs, outline, tensor_type
 from sartor.tools.fuse.rules import RULES, Kind
-from sartor.tools.fuse.transposes import is_product_scale, is_product_swap
+from sartor.tools.fuse.transposes import runs_in_product
 
 _SHAPE_OPS = frozenset({"Shape", "Size"})
 _SHAPE_ELEMENTS = 16
@@ -94,7 +94,7 @@ def _reason(node: ir.Node, analysis: Analysis) -> str | None:
         return "constant, onnxruntime computes it once"
     if any(out.name in analysis.absorbed for out in node.outputs):
         return "onnxruntime runs it inside the operator before it"
-    if is_product_swap(node) or is_product_scale(node):
+    if runs_in_product(node):
         return "onnxruntime runs it inside the product behind it"
     for value in (*node.inputs, *node.outputs):
         if value is None or not value.name:

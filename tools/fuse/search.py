@@ -14,7 +14,7 @@ from sartor.tools.fuse.lower import lower
 from sartor.tools.fuse.regions import FREE, Analysis, make_region
 from sartor.tools.fuse.rules import RULES, Kind
 from sartor.tools.fuse.schedule import schedules
-from sartor.tools.fuse.score import Light
+from sartor.tools.fuse.score import UNKNOWN, Light
 from sartor.tools.fuse.transposes import moves_last_axis
 
 TURN_NS = 0.3
@@ -29,7 +29,7 @@ class Search:
         self.axes, self.threads, self.coefficients = axes, threads, coefficients
         self.light = Light(axes, coefficients)
         self.analysis = Analysis(opset)
-        self._known: dict[tuple[str, tuple[TensorType | None, ...]], float | None] = {}
+        self._known: dict[tuple[str, tuple[TensorType | None, ...]], float] = {}
 
     def alternatives(self, graph: ir.Graph, nodes: Sequence[ir.Node]) -> list[list[list[ir.Node]]]:
         """Return plans for nodes in topological order: lists of patterns, the best by the light evaluator first."""
@@ -45,8 +45,12 @@ class Search:
         key = (call.function.name, call.inputs)
         if key not in self._known:
             parts = schedules(lower(call.function, call.inputs))
-            self._known[key] = predicted_us(parts, self.axes, self.threads, self.coefficients)
-        return self._known[key] or 0.0
+            atoms = {atom for part in parts for string in part.layout.memory() for atom in string}
+            unknown = {name: UNKNOWN for atom in atoms for name in atom.size.names}
+            found = predicted_us(parts, {**unknown, **self.axes}, self.threads, self.coefficients)
+            assert found is not None, "every size has been filled in"
+            self._known[key] = found
+        return self._known[key]
 
     def _vertices(self, graph: ir.Graph, nodes: Sequence[ir.Node]) -> list[Vertex]:
         number = {node: i for i, node in enumerate(nodes)}

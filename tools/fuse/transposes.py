@@ -119,16 +119,24 @@ def _is_whole(half: Halves) -> bool:
     return here and half.swap.inputs[0] is half.rows.outputs[0]
 
 
-def is_product_swap(node: ir.Node) -> bool:
-    """Tell whether a node swaps the last two axes for matrix products alone."""
+def runs_in_product(node: ir.Node) -> bool:
+    """Tell whether onnxruntime runs a node inside the matrix products behind it.
+
+    That is a swap of the last two axes, also with a number between it and the products, and this number.
+    """
+    if _swaps(node):
+        scale = _only_user(node)
+        return _feeds_products_only(node) or (scale is not None and _is_product_scale(scale))
+    before = node.inputs[0].producer() if node.inputs and node.inputs[0] is not None else None
+    return before is not None and _swaps(before) and _is_product_scale(node)
+
+
+def _swaps(node: ir.Node) -> bool:
     order = _order(node) if node.op_type == "Transpose" else []
-    if len(order) < 2 or order != _swapped(range(len(order))):
-        return False
-    scale = _only_user(node)
-    return _feeds_products_only(node) or (scale is not None and is_product_scale(scale))
+    return len(order) > 1 and order == _swapped(range(len(order)))
 
 
-def is_product_scale(node: ir.Node) -> bool:
+def _is_product_scale(node: ir.Node) -> bool:
     """Tell whether a node multiplies with a number for matrix products alone, which take it as their factor."""
     return node.op_type in ("Mul", "Div") and _is_scaled(node) and _feeds_products_only(node)
 
