@@ -18,9 +18,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import reduce
 
-from sartor.tools.fuse.axes import Atom, NotEmittableError, Size
-from sartor.tools.fuse.layout import Layout, ranked
-from sartor.tools.fuse.program import At, Concat, Load, Program, Reduce, Value, operands
+from sartor.tools.fuse.axes import Atom, Size
+from sartor.tools.fuse.layout import Layout, ranked, shifted_values
+from sartor.tools.fuse.program import Load, Program, Reduce
 from sartor.tools.fuse.schedule import Leaf, Root, reads, stored, strip
 
 ROWS, COLUMNS = 0, 1
@@ -103,7 +103,8 @@ def gpu_schedule(program: Program, form: Form) -> GpuSchedule:
     Raises NotEmittableError where an index map reaches through a reduction.
     """
     layout = Layout(program)
-    _refuse_shifted(layout)
+    # A reduction that is read at a changed index of its own is refused there.
+    shifted_values(layout)
     roots = _roots(layout)
     builder = _Builder(layout, roots, form)
     phases = tuple(builder.phases()) if form.phased else (builder.single(),)
@@ -336,27 +337,3 @@ def _paths(tree: tuple[Walk | Leaf, ...], above: tuple[Walk, ...] = ()) -> dict[
         else:
             out.update(_paths(item.body, (*above, item)))
     return out
-
-
-def _refuse_shifted(layout: Layout) -> None:
-    """Raise NotEmittableError where a reduction is read at a changed index of its own."""
-    for value in layout.values:
-        match value:
-            case At(arg=arg, atom=atom):
-                _refuse_below(layout, arg, layout.one(atom))
-            case Concat(parts=parts):
-                for part, own, _ in parts:
-                    if own is not None:
-                        _refuse_below(layout, part, layout.one(own))
-
-
-def _refuse_below(layout: Layout, value: Value, atom: Atom) -> None:
-    stack, seen = [value], set[Value]()
-    while stack:
-        value = stack.pop()
-        if value in seen or atom not in layout.flat(value.axes):
-            continue
-        if isinstance(value, Reduce):
-            raise NotEmittableError("a reduction is read at a changed index")
-        seen.add(value)
-        stack.extend(operands(value))

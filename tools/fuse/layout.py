@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from itertools import pairwise
 
 from sartor.tools.fuse.axes import Atom, Axes, NotEmittableError, resolve
-from sartor.tools.fuse.program import At, Concat, Iota, Load, Program, Reduce, Take, walk
+from sartor.tools.fuse.program import At, Concat, Iota, Load, Program, Reduce, Take, Value, operands, walk
 
 
 class Layout:
@@ -119,3 +119,33 @@ def ranked(strings: Iterable[tuple[Atom, ...]]) -> list[Atom]:
                 before = [order.index(other) for other in string[:position]]
                 order.insert(max(before, default=-1) + 1, atom)
     return order
+
+
+def shifted_values(layout: Layout) -> set[Value]:
+    """Return the values that some user reads at a changed index; a reduction there must not depend on that index.
+
+    Raises NotEmittableError where one does.
+    """
+    out: set[Value] = set()
+    for value in layout.values:
+        match value:
+            case At(arg=arg, atom=atom):
+                _mark(layout, arg, layout.one(atom), out)
+            case Concat(parts=parts):
+                for part, own, _ in parts:
+                    if own is not None:
+                        _mark(layout, part, layout.one(own), out)
+    return out
+
+
+def _mark(layout: Layout, value: Value, atom: Atom, out: set[Value]) -> None:
+    stack, seen = [value], set()
+    while stack:
+        value = stack.pop()
+        if value in seen or atom not in layout.flat(value.axes):
+            continue
+        if isinstance(value, Reduce):
+            raise NotEmittableError("a reduction is read at a changed index")
+        seen.add(value)
+        stack.extend(operands(value))
+    out |= seen

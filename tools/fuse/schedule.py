@@ -14,11 +14,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from sartor.tools.fuse import ops
-from sartor.tools.fuse.axes import Atom, NotEmittableError
-from sartor.tools.fuse.layout import Layout, ranked
+from sartor.tools.fuse.axes import Atom
+from sartor.tools.fuse.layout import Layout, ranked, shifted_values
 from sartor.tools.fuse.program import (
-    At,
-    Concat,
     Elementwise,
     Iota,
     Load,
@@ -304,7 +302,7 @@ def _temporaries(layout: Layout, roots: tuple[Root, ...], tree: tuple[Loop | Lea
     where = paths(tree)
     leaf = {root: i for i, item in enumerate(_leaves(tree)) for root in item.roots}
     parallel = {loop.atom for loop in _shared_loops(where)}
-    shifted = _shifted(layout)
+    shifted = shifted_values(layout)
     wide = {value for value in layout.values if any(atom not in parallel for atom in layout.flat(value.axes))}
     cost: dict[Value, float] = {}
     for value in layout.values:
@@ -333,7 +331,7 @@ def _strided(layout: Layout, roots: tuple[Root, ...]) -> tuple[Value, ...]:
 
     LLVM leaves a loop with such a read scalar, with all that hangs on it.
     """
-    unit, shifted = _unit(layout), _shifted(layout)
+    unit, shifted = _unit(layout), shifted_values(layout)
     out: list[Value] = []
     for root in roots:
         values = [value for value in walk((root.expression,)) if unit in layout.flat(value.axes)]
@@ -370,33 +368,3 @@ def value_cost(value: Value) -> float:
         case Load() | Take() | Iota():
             return 0.03
     return 0.0
-
-
-def _shifted(layout: Layout) -> set[Value]:
-    """Return the values that some user reads at a changed index; a reduction there must not depend on that index.
-
-    Raises NotEmittableError where one does.
-    """
-    out: set[Value] = set()
-    for value in layout.values:
-        match value:
-            case At(arg=arg, atom=atom):
-                _mark(layout, arg, layout.one(atom), out)
-            case Concat(parts=parts):
-                for part, own, _ in parts:
-                    if own is not None:
-                        _mark(layout, part, layout.one(own), out)
-    return out
-
-
-def _mark(layout: Layout, value: Value, atom: Atom, out: set[Value]) -> None:
-    stack, seen = [value], set()
-    while stack:
-        value = stack.pop()
-        if value in seen or atom not in layout.flat(value.axes):
-            continue
-        if isinstance(value, Reduce):
-            raise NotEmittableError("a reduction is read at a changed index")
-        seen.add(value)
-        stack.extend(operands(value))
-    out |= seen
