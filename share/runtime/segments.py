@@ -13,8 +13,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 import onnx_ir as ir
 
+from sartor.share.runtime.interface import (
+    ModelMetadata,
+    NodeArg,
+    check_names,
+    checked_array,
+    contiguous,
+    model_metadata,
+    tensor_arg,
+)  # fmt: skip
 from sartor.share.runtime.invoke import Array, Invocation, invoke, prepare
-from sartor.share.runtime.kernel import Dim, Kernel, TensorType
+from sartor.share.runtime.kernel import Kernel
 from sartor.share.runtime.partition import KernelCall, Partition, Segment, partition
 
 if TYPE_CHECKING:
@@ -23,29 +32,6 @@ if TYPE_CHECKING:
 SessionMaker = Callable[[ir.Model], "onnxruntime.InferenceSession"]
 _Key = tuple[tuple[int, ...], ...]
 _MOST_FRAMES = 4
-_ORT_NAMES = {"FLOAT": "float", "DOUBLE": "double"}
-
-
-@dataclass(frozen=True)
-class NodeArg:
-    """Name, type and shape of an input or output, in onnxruntime's terms."""
-
-    name: str
-    type: str
-    shape: list[Dim]
-
-
-@dataclass(frozen=True)
-class ModelMetadata:
-    """What onnxruntime tells about a model."""
-
-    producer_name: str
-    graph_name: str
-    domain: str
-    description: str
-    graph_description: str
-    version: int
-    custom_metadata_map: dict[str, str]
 
 
 _Run = Callable[["onnxruntime.RunOptions | None"], None]
@@ -70,7 +56,7 @@ class SegmentedSession:
         self._model = model
         self._parts = parts
         self._sessions = {step: make(step.model) for step in parts.steps if isinstance(step, Segment)}
-        self._constants = {name: _contiguous(tensor.numpy()) for name, tensor in parts.constants}
+        self._constants = {name: contiguous(tensor.numpy()) for name, tensor in parts.constants}
         self._threads = threads
         self._pool = ThreadPoolExecutor(threads - 1, "sartor") if threads > 1 else None
         self._lock = threading.Lock()
@@ -79,11 +65,11 @@ class SegmentedSession:
 
     def get_inputs(self) -> list[NodeArg]:
         """Return the inputs."""
-        return [_node_arg(name, type_) for name, type_ in self._parts.inputs]
+        return [tensor_arg(name, type_) for name, type_ in self._parts.inputs]
 
     def get_outputs(self) -> list[NodeArg]:
         """Return the outputs."""
-        return [_node_arg(name, type_) for name, type_ in self._parts.outputs]
+        return [tensor_arg(name, type_) for name, type_ in self._parts.outputs]
 
     def get_overridable_initializers(self) -> list[NodeArg]:
         """Return none: the segments hold the initializers."""
@@ -95,16 +81,7 @@ class SegmentedSession:
 
     def get_modelmeta(self) -> ModelMetadata:
         """Return the metadata of the whole model."""
-        model, graph = self._model, self._model.graph
-        return ModelMetadata(
-            producer_name=model.producer_name or "",
-            graph_name=graph.name or "",
-            domain=model.domain or "",
-            description=model.doc_string or "",
-            graph_description=graph.doc_string or "",
-            version=model.model_version or 0,
-            custom_metadata_map=dict(model.metadata_props),
-        )
+        return model_metadata(self._model)
 
     def run(
         self,
@@ -114,8 +91,9 @@ class SegmentedSession:
     ) -> list[Array]:
         """Compute the outputs, all of them or those named; raises what InferenceSession does."""
         names = list(output_names) if output_names else [name for name, _ in self._parts.outputs]
-        _check_names(names, input_feed, self._parts)
-        feed = {name: _checked(name, type_, input_feed[name]) for name, type_ in self._parts.inputs}
+        inputs = dict(self._parts.inputs)
+        check_names(inputs, [name for name, _ in self._parts.outputs], input_feed, names)
+        feed = {name: checked_array(name, type_, input_feed[name]) for name, type_ in inputs.items()}
         frame = self._take(_key(feed))
         if frame is None:
             return self._run_first(names, feed, run_options)
@@ -225,35 +203,3 @@ def _bound(session: onnxruntime.InferenceSession, segment: Segment, arrays: Mapp
 def _key(feed: Mapping[str, Array]) -> _Key:
     """Return the sizes of the inputs."""
     return tuple(array.shape for array in feed.values())
-
-
-def _check_names(names: Sequence[str], feed: Mapping[str, object], parts: Partition) -> None:
-    """Raise ValueError for an unknown name or a missing input."""
-    inputs, outputs = {name for name, _ in parts.inputs}, {name for name, _ in parts.outputs}
-    if missing := sorted(inputs - set(feed)):
-        raise ValueError(f"Required inputs ({missing}) are missing from input feed ({sorted(feed)}).")
-    if unknown := sorted((set(feed) - inputs) | (set(names) - outputs)):
-        raise ValueError(f"Unknown inputs or outputs: {unknown}.")
-
-
-def _checked(name: str, type_: TensorType, value: object) -> Array:
-    """Return an input as a C-contiguous array; raises onnxruntime's InvalidArgument where it doesn't fit."""
-    from onnxruntime.capi.onnxruntime_pybind11_state import InvalidArgument
-
-    array = _contiguous(value)
-    fixed = [(have, want) for have, want in zip(array.shape, type_.shape, strict=False) if isinstance(want, int)]
-    if array.dtype != type_.dtype.numpy() or array.ndim != type_.rank or any(have != want for have, want in fixed):
-        raise InvalidArgument(f"{name}: got {array.dtype}{array.shape}, the model takes {type_.dtype}{type_.shape}")
-    return array
-
-
-def _contiguous(value: object) -> Array:
-    """Return a C-contiguous array of the same rank."""
-    array: Array = np.asarray(value, order="C")
-    return array
-
-
-def _node_arg(name: str, type_: TensorType) -> NodeArg:
-    """Describe an input or output."""
-    element = _ORT_NAMES.get(type_.dtype.name, type_.dtype.name.lower())
-    return NodeArg(name, f"tensor({element})", list(type_.shape))
