@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -13,6 +14,9 @@ from sartor.share.lowering.registry import Op, Value
 
 Call = Callable[["Frame", Sequence[Value]], Value]
 """Runs a node on its inputs; returns one value, or a tuple of values."""
+
+Upload = Callable[[torch.Tensor], torch.Tensor]
+"""Brings a tensor from the host to the device."""
 
 
 class Side(enum.Enum):
@@ -56,9 +60,10 @@ class Block:
 class Frame:
     """The values of one forward pass; nested graphs share the slots of the graph around them."""
 
-    def __init__(self, size: int, device: torch.device) -> None:
+    def __init__(self, size: int, device: torch.device, upload: Upload | None = None) -> None:
         self.slots: list[Any] = [None] * size
         self.device = device
+        self._upload = upload or partial(torch.Tensor.to, device=device, non_blocking=True)
         self._fetch = self._local if device.type == "cpu" else self._moved
 
     def run(self, block: Block, inputs: Sequence[Value]) -> list[Value]:
@@ -112,7 +117,7 @@ class Frame:
             return tensor if on_host else tensor.cpu()
         if not on_host or fetch.side is Side.ANY or (fetch.side is Side.SCALAR and tensor.dim() == 0):
             return tensor
-        return tensor.to(self.device, non_blocking=True)
+        return self._upload(tensor)
 
 
 HOST = Frame(0, torch.device("cpu"))

@@ -11,7 +11,7 @@ import torch
 from sartor.share.errors import UsageError
 from sartor.share.lowering.constants import Constant, Constants
 from sartor.share.lowering.dtypes import from_numpy
-from sartor.share.lowering.frame import Frame
+from sartor.share.lowering.frame import Frame, Side, Upload
 from sartor.share.lowering.plan import Plan
 from sartor.share.lowering.registry import Value
 
@@ -65,10 +65,20 @@ class Lowered(torch.nn.Module):
         """Return the parameters and buffers by the names of the initialisers."""
         return {name: self.initializers.get(name) for name in self.initializers.keys}
 
+    @property
+    def steering(self) -> frozenset[str]:
+        """The names of the inputs that are read on the host: their values, not only their sizes, steer operators."""
+        entries = self._plan.inputs.items()
+        return frozenset(name for name, places in entries if any(place.side is Side.HOST for place in places))
+
     def forward(self, /, **feeds: Value) -> dict[str, Value]:
         """Run the model; raises UsageError for names that are not its inputs and for missing ones."""
+        return self.compute(feeds)
+
+    def compute(self, feeds: Mapping[str, Value], upload: Upload | None = None) -> dict[str, Value]:
+        """Run the model as `forward` does; `upload` brings what the host computes to the device."""
         self._check(feeds.keys())
-        frame = Frame(self._plan.size, self._find_device(feeds))
+        frame = Frame(self._plan.size, self._find_device(feeds), upload)
         for slot, store, name in self._device:
             frame.slots[slot] = store.get(name)
         for slot, value in self._host.items():
