@@ -16,10 +16,10 @@ Identifier = tuple[str, str, str]
 
 def find_calls(model: ir.Model, wanted: frozenset[Identifier]) -> dict[Identifier, list[FunctionCall | None]]:
     """Return the calls of the wanted functions that a session meets; None stands for one whose types are unknown."""
-    typed = _typed(model, wanted)
+    typed = typed_model(model, wanted)
     found: dict[Identifier, list[FunctionCall | None]] = {}
     for node in call_nodes(typed.graph, wanted):
-        found.setdefault(node.op_identifier(), []).append(_function_call(node, typed.functions[node.op_identifier()]))
+        found.setdefault(node.op_identifier(), []).append(function_call(node, typed.functions[node.op_identifier()]))
     return found
 
 
@@ -43,10 +43,10 @@ def _dim(dim: int | ir.SymbolicDim) -> Dim:
     return dim if isinstance(dim, int) else dim.value
 
 
-def _typed(model: ir.Model, wanted: frozenset[Identifier]) -> ir.Model:
+def typed_model(model: ir.Model, wanted: frozenset[Identifier]) -> ir.Model:
     """Return the model, or a copy in which the types of the calls are inferred and no call hides in a function."""
     hidden = any(any(call_nodes(function, wanted)) for function in model.functions.values())
-    known = all(_function_call(node, model.functions[node.op_identifier()]) for node in call_nodes(model.graph, wanted))
+    known = all(function_call(node, model.functions[node.op_identifier()]) for node in call_nodes(model.graph, wanted))
     if known and not hidden:
         return model
     typed = model.clone()
@@ -67,7 +67,7 @@ def _inline_others(model: ir.Model, wanted: frozenset[Identifier]) -> None:
         warnings.warn(f"{model.graph.name}: functions cannot be inlined ({error})", RuntimeWarning, 2)
 
 
-def _function_call(node: ir.Node, function: ir.Function) -> FunctionCall | None:
+def function_call(node: ir.Node, function: ir.Function) -> FunctionCall | None:
     """Return the call with its types, or None where one is unknown or an output is left out."""
     padding = [None] * (len(function.inputs) - len(node.inputs))
     inputs = [None if value is None else tensor_type(value) for value in (*node.inputs, *padding)]

@@ -14,10 +14,14 @@ compiled for.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
 
 import onnx_ir as ir
+
+if TYPE_CHECKING:
+    import torch
 
 PLAN_TASKS, PLAN_SCRATCH, PLAN_BYTES, PLAN_DIMS = 0, 1, 2, 3
 """Positions in the answer to a plan query."""
@@ -76,3 +80,17 @@ class Kernel:
 
 Executor = Callable[[FunctionCall], Kernel | None]
 """What a tool registers for its function domain; None means: run the function's body."""
+
+
+class DeviceKernel(Protocol):
+    """A kernel that runs on tensors of torch, on the device where they are."""
+
+    def run(self, inputs: Sequence[torch.Tensor | None], status: torch.Tensor) -> list[torch.Tensor]:
+        """Enqueue one call on the current stream and return the outputs; never waits for the device.
+
+        `status` is one int32 on the device. A kernel that meets an index outside its axis makes it other than 0.
+        """
+
+
+DeviceExecutor = Callable[[FunctionCall], DeviceKernel | None]
+"""The like for sessions of torch."""

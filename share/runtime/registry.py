@@ -8,52 +8,76 @@ import importlib.metadata
 import threading
 import warnings
 from types import MappingProxyType
+from typing import Any, cast
 
-from sartor.share.runtime.kernel import Executor
+from sartor.share.runtime.kernel import DeviceExecutor, Executor
 
 ENTRY_POINTS = "sartor.executors"
 """The entry point group in which other packages name their executors; an entry's name is a function domain."""
 
-_TABLE = MappingProxyType({"sartor.fuse": "sartor.tools.fuse.kernel:kernel_for_call"})
+DEVICE_ENTRY_POINTS = "sartor.device_executors"
+"""The same for sessions of torch."""
+
+_TABLES = MappingProxyType(
+    {
+        ENTRY_POINTS: MappingProxyType({"sartor.fuse": "sartor.tools.fuse.kernel:kernel_for_call"}),
+        DEVICE_ENTRY_POINTS: MappingProxyType({"sartor.fuse": "sartor.tools.fuse.gpu_call:kernel_for_call"}),
+    }
+)
 _LOCK = threading.Lock()
-_registered: dict[str, Executor] = {}
+_registered: dict[tuple[str, str], Any] = {}
 
 
 def register(domain: str, executor: Executor) -> None:
     """Let an executor make the kernels of a domain, before any other."""
     with _LOCK:
-        _registered[domain] = executor
+        _registered[ENTRY_POINTS, domain] = executor
+
+
+def register_device(domain: str, executor: DeviceExecutor) -> None:
+    """Let an executor make the kernels of a domain for sessions of torch, before any other."""
+    with _LOCK:
+        _registered[DEVICE_ENTRY_POINTS, domain] = executor
 
 
 def unregister(domain: str) -> None:
-    """Undo `register`."""
+    """Undo `register` and `register_device`."""
     with _LOCK:
-        _registered.pop(domain, None)
+        for group in _TABLES:
+            _registered.pop((group, domain), None)
 
 
 def executor_for(domain: str) -> Executor | None:
     """Return the executor of a domain, or None where there is none; warns where one is named but can't be imported."""
+    return cast("Executor | None", _find(ENTRY_POINTS, domain))
+
+
+def device_executor_for(domain: str) -> DeviceExecutor | None:
+    """Return the executor of a domain for sessions of torch, as `executor_for` does."""
+    return cast("DeviceExecutor | None", _find(DEVICE_ENTRY_POINTS, domain))
+
+
+def _find(group: str, domain: str) -> Any:
     with _LOCK:
-        executor = _registered.get(domain)
-    return executor or _imported(domain)
+        executor = _registered.get((group, domain))
+    return executor or _imported(group, domain)
 
 
 @functools.cache
-def _imported(domain: str) -> Executor | None:
+def _imported(group: str, domain: str) -> Any:
     """Import the executor that the table or an entry point names."""
-    name = _TABLE.get(domain) or _entry_points().get(domain)
+    name = _TABLES[group].get(domain) or _entry_points(group).get(domain)
     if name is None:
         return None
     module, _, attribute = name.partition(":")
     try:
-        executor: Executor = getattr(importlib.import_module(module), attribute)
+        return getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError) as error:
-        warnings.warn(f"{name}: cannot be imported ({error}); {domain} runs without kernels", RuntimeWarning, 3)
+        warnings.warn(f"{name}: cannot be imported ({error}); {domain} runs without kernels", RuntimeWarning, 4)
         return None
-    return executor
 
 
 @functools.cache
-def _entry_points() -> dict[str, str]:
+def _entry_points(group: str) -> dict[str, str]:
     """Return the dotted names that installed packages give, by domain."""
-    return {entry.name: entry.value for entry in importlib.metadata.entry_points(group=ENTRY_POINTS)}
+    return {entry.name: entry.value for entry in importlib.metadata.entry_points(group=group)}

@@ -31,14 +31,14 @@ def run(name: str, marked: str) -> None:
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
 
 
-@pytest.mark.parametrize("name", ["rules", "chains", "groups", "kernels"])
+@pytest.mark.parametrize("name", ["rules", "chains", "groups", "kernels", "session"])
 def test_interpreted(name: str) -> None:
     """Kernels compute what ONNX defines."""
     run(name, "not slow")
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["rules", "chains"])
+@pytest.mark.parametrize("name", ["rules", "chains", "session"])
 def test_interpreted_slowly(name: str) -> None:
     """The same for more types and chains."""
     run(name, "slow")

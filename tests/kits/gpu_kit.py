@@ -86,17 +86,26 @@ def _steps(kernel: GpuKernel, names: dict[str, int]) -> int:
 
 
 def call(kernel: GpuKernel, inputs: Sequence[Array | None]) -> list[Array]:
-    """Run a kernel in the interpreter; AssertionError where it changes an input."""
+    """Run a kernel in the interpreter; AssertionError where it changes an input, IndexError where a gather errs."""
     given = [None if array is None else np.array(array, order="C") for array in inputs]
     tensors = [None if array is None else torch.from_numpy(array) for array in given]
+    status = torch.zeros(1, dtype=torch.int32)
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")
-        outputs = gpu_launch.launch(kernel, tensors)
+        outputs = gpu_launch.launch(planned(kernel, inputs), tensors, status)
+    if status.item():
+        raise IndexError("a gathered index is out of range")
     for before, after in zip(inputs, given, strict=True):
         assert before is None or after is None or np.asarray(before).tobytes() == after.tobytes(), (
             "an input was changed"
         )
     return [output.numpy() for output in outputs]
+
+
+def planned(kernel: GpuKernel, inputs: Sequence[Any], programs: int = 1) -> gpu_launch.Planned:
+    """Plan a launch of a kernel on arrays or tensors, in at most so many programs."""
+    names = gpu_kernel.bind(kernel.program, [None if one is None else tuple(one.shape) for one in inputs])
+    return gpu_launch.plan(kernel, names, programs)
 
 
 def call_shared(kernel: GpuKernel, inputs: Sequence[Array], programs: int) -> list[Array]:
@@ -107,10 +116,11 @@ def call_shared(kernel: GpuKernel, inputs: Sequence[Array], programs: int) -> li
     """
     with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")
-        patch.setattr(gpu_launch, "processors_of", lambda device: programs)
         patch.setattr(load(kernel.source), "barrier", lambda *arguments: None, raising=False)
-        ready = gpu_launch.prepare(kernel, [torch.from_numpy(np.array(array, order="C")) for array in inputs])
-        settings = {**gpu_launch.constants(kernel, ready.launch), **gpu_launch.options(ready.launch)}
+        tensors = [torch.from_numpy(np.array(array, order="C")) for array in inputs]
+        one = planned(kernel, inputs, programs)
+        ready = gpu_launch.prepare(one, tensors, torch.zeros(1, dtype=torch.int32))
+        settings = {**gpu_launch.constants(kernel, one.launch), **gpu_launch.options(one.launch)}
         for _ in kernel.schedule.phases:
-            load(kernel.source).kernel[(ready.launch.grid,)](*ready.arguments, **settings)
+            load(kernel.source).kernel[(one.launch.grid,)](*ready.arguments, **settings)
     return [output.numpy() for output in ready.outputs]

@@ -151,9 +151,14 @@ def _fixed(phase: Phase, names: Mapping[str, int]) -> int:
 
 
 def choose(kernels: Sequence[GpuKernel], names: Mapping[str, int], processors: int) -> GpuKernel:
-    """Prefer one phase that keeps a whole row in registers; several where one would leave processors idle."""
+    """Prefer one phase that keeps a whole row in registers; several where one would leave processors idle.
+
+    Raises SizesRefusedError where no kernel of one phase fits.
+    """
     able = [kernel for kernel in kernels if fits(kernel, names)]
-    single = next(kernel for kernel in able if len(kernel.schedule.phases) == 1)
+    single = next((kernel for kernel in able if len(kernel.schedule.phases) == 1), None)
+    if single is None:
+        raise SizesRefusedError("an axis that a program must hold whole is too long")
     several = next((kernel for kernel in able if len(kernel.schedule.phases) > 1), None)
     if several is None or processors == 1 or _work(kernels[0].program, names) <= SMALL_WORK:
         return single

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 from sartor.tools.fuse import ops
@@ -19,7 +20,6 @@ from sartor.tools.fuse.gpu_kernel import (
     Config,
     GpuKernel,
     Launch,
-    bind,
     configurations,
     plan_launch,
     shapes,
@@ -33,24 +33,28 @@ if TYPE_CHECKING:
 Tensors = Sequence["torch.Tensor | None"]
 
 
-class IndexOutOfRangeError(Exception):
-    """A gather was given an index outside its axis."""
+@dataclass(frozen=True)
+class Planned:
+    """A kernel with the parameters of a launch for given sizes, the values of its named sizes, its outputs' shapes."""
+
+    kernel: GpuKernel
+    launch: Launch
+    sizes: tuple[int, ...]
+    shapes: tuple[tuple[int, ...], ...]
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """A kernel with all that one launch of it takes; `sizes` are those of its named sizes."""
+    """A planned launch with its tensors."""
 
-    kernel: GpuKernel
-    launch: Launch
+    planned: Planned
     tensors: dict[str, torch.Tensor]
-    sizes: tuple[int, ...]
     outputs: list[torch.Tensor]
 
     @property
     def arguments(self) -> list[Any]:
         """The arguments that are no constants."""
-        return [*(self.tensors[name] for name in self.kernel.part.tensors), *self.sizes]
+        return [*(self.tensors[name] for name in self.planned.kernel.part.tensors), *self.planned.sizes]
 
 
 def processors_of(device: torch.device) -> int:
@@ -60,60 +64,53 @@ def processors_of(device: torch.device) -> int:
     return torch.cuda.get_device_properties(device).multi_processor_count if device.type == "cuda" else 1
 
 
-def prepare(kernel: GpuKernel, inputs: Tensors, config: Config | None = None) -> Prepared:
-    """Find sizes and allocate outputs and scratch memory, on the device of the inputs.
+def plan(kernel: GpuKernel, names: Mapping[str, int], processors: int, config: Config | None = None) -> Planned:
+    """Plan a launch for the values of a program's named sizes."""
+    launch = plan_launch(kernel, config or configurations(kernel, names)[0], names, processors)
+    sizes = tuple(names[name] for name in kernel.part.sizes.values())
+    return Planned(kernel, launch, sizes, tuple(shapes(kernel.program, names)))
 
-    Raises SizesRefusedError for sizes that the kernel was not made for.
-    """
-    names = bind(kernel.program, [None if tensor is None else tuple(tensor.shape) for tensor in inputs])
+
+def prepare(planned: Planned, inputs: Tensors, status: torch.Tensor) -> Prepared:
+    """Allocate outputs and scratch memory on the device of the status word."""
+    kernel, device = planned.kernel, status.device
     given = {f"x{i}": tensor.contiguous() for i, tensor in enumerate(inputs) if tensor is not None}
-    device = next(iter(given.values())).device
-    planned = plan_launch(kernel, config or configurations(kernel, names)[0], names, processors_of(device))
     outputs = [
         allocate(shape, torch_type(value.dtype.name), device)
-        for shape, value in zip(shapes(kernel.program, names), kernel.program.outputs, strict=True)
+        for shape, value in zip(planned.shapes, kernel.program.outputs, strict=True)
     ]
-    tensors = {**given, **{f"y{i}": tensor for i, tensor in enumerate(outputs)}, **_scratch(kernel, planned, device)}
-    return Prepared(kernel, planned, tensors, tuple(names[name] for name in kernel.part.sizes.values()), outputs)
+    results = {f"y{i}": tensor for i, tensor in enumerate(outputs)}
+    scratch = _scratch(kernel, planned.launch, device)
+    return Prepared(planned, {**given, **results, **scratch, "status": status}, outputs)
 
 
-def launch(kernel: GpuKernel, inputs: Tensors, config: Config | None = None) -> list[torch.Tensor]:
-    """Run a kernel on tensors of one device and return its outputs.
+def launch(planned: Planned, inputs: Tensors, status: torch.Tensor) -> list[torch.Tensor]:
+    """Enqueue a kernel and return its outputs.
 
-    Raises SizesRefusedError for sizes that it was not made for, IndexOutOfRangeError where a gather was given one.
+    `status` is an int32 on the device of the inputs that becomes 1 where a gathered index is out of range.
     """
-    ready = prepare(kernel, inputs, config)
-    planned = ready.launch
-    if planned.grid:
-        function: Any = kernel_function(kernel.source)
-        function[(planned.grid,)](*ready.arguments, **constants(kernel, planned), **options(planned))
-        _check_status(ready)
+    ready = prepare(planned, inputs, status)
+    if planned.launch.grid:
+        function: Any = kernel_function(planned.kernel.source)
+        settings = {**constants(planned.kernel, planned.launch), **options(planned.launch)}
+        function[(planned.launch.grid,)](*ready.arguments, **settings)
     return ready.outputs
 
 
-def launch_pack(kernels: Sequence[GpuKernel], inputs: Sequence[Tensors]) -> list[list[torch.Tensor]]:
-    """Run independent kernels of one phase each in one launch, and return the outputs of each (kernel packing).
-
-    Raises what `launch` does.
-    """
-    ready = [prepare(kernel, given) for kernel, given in zip(kernels, inputs, strict=True)]
-    function: Any = kernel_function(render_pack([kernel.part for kernel in kernels]))
-    ends = [sum(one.launch.grid for one in ready[: i + 1]) for i in range(len(ready))]
+def launch_pack(
+    planned: Sequence[Planned], inputs: Sequence[Tensors], status: torch.Tensor
+) -> list[list[torch.Tensor]]:
+    """Enqueue independent kernels of one phase each as one launch, and return the outputs of each (kernel packing)."""
+    ready = [prepare(one, given, status) for one, given in zip(planned, inputs, strict=True)]
+    function: Any = kernel_function(render_pack([one.kernel.part for one in planned]))
+    ends = list(accumulate(one.launch.grid for one in planned))
     if ends[-1]:
         arguments = [argument for one in ready for argument in one.arguments]
-        settings = {
-            f"p{i}_{key}": v for i, one in enumerate(ready) for key, v in constants(one.kernel, one.launch).items()
-        }
-        widest = max((one.launch for one in ready), key=lambda planned: planned.warps)
+        fixed = [constants(one.kernel, one.launch).items() for one in planned]
+        settings = {f"p{i}_{key}": value for i, items in enumerate(fixed) for key, value in items}
+        widest = max((one.launch for one in planned), key=lambda launch: launch.warps)
         function[(ends[-1],)](*arguments, *ends, **settings, **options(widest))
-        for one in ready:
-            _check_status(one)
     return [one.outputs for one in ready]
-
-
-def _check_status(ready: Prepared) -> None:
-    if "status" in ready.tensors and int(ready.tensors["status"].item()):
-        raise IndexOutOfRangeError("a gathered index is out of range")
 
 
 def _scratch(kernel: GpuKernel, planned: Launch, device: torch.device) -> dict[str, torch.Tensor]:
@@ -123,10 +120,9 @@ def _scratch(kernel: GpuKernel, planned: Launch, device: torch.device) -> dict[s
         f"m{i}": allocate((elements,), _compute_type(root), device)
         for i, (root, elements) in enumerate(zip(kernel.schedule.scratch, planned.scratch, strict=True))
     }
-    zeros = {"gate": len(kernel.schedule.phases), "status": 1}
-    for name, size in zeros.items():
-        if name in kernel.part.tensors:
-            found[name] = torch.zeros(size, dtype=torch.int32, device=device)
+    if "gate" in kernel.part.tensors:
+        # In a CUDA graph this is a node of its own, so that every replay starts from zero.
+        found["gate"] = torch.zeros(len(kernel.schedule.phases), dtype=torch.int32, device=device)
     return found
 
 

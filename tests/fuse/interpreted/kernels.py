@@ -136,7 +136,7 @@ def test_gather_refuses_an_index_out_of_range(index: int) -> None:
     for kernel in _gather():
         x = np.ones((7, 100), F)
         assert gpu.call(kernel, [x, np.array([-7, 6])])[0].shape == (2, 100)
-        with pytest.raises(gpu_launch.IndexOutOfRangeError):
+        with pytest.raises(IndexError):
             gpu.call(kernel, [x, np.array([0, index, 1])])
 
 
@@ -167,7 +167,7 @@ def test_inputs_need_not_be_contiguous() -> None:
     x = torch.randn(5, 6).t()[:, :5]
     proto = kit.model([node("Softmax", "x", "y")], {"x": (F, ["n", 5])}, ["y"])
     for kernel in gpu.kernels(kit.whole(proto)[1]):
-        (found,) = gpu_launch.launch(kernel, [x])
+        (found,) = launch(kernel, [x])
         torch.testing.assert_close(found, torch.softmax(x, -1))
 
 
@@ -177,10 +177,17 @@ def test_packed_kernels() -> None:
     proto = kit.model([node("Add", "x z", "y")], {"x": (F, ["n", 3]), "z": (F, [3])}, ["y"])
     plus = gpu.kernels(kit.whole(proto)[1])[0]
     x, z, w = torch.randn(3000, 5), torch.randn(1100, 3), torch.randn(3)
-    ((first,), (second,), (third,)) = gpu_launch.launch_pack([soft, plus, _gather()[0]], [[x], [z, w], _picked()])
+    given = [[x], [z, w], _picked()]
+    planned = [gpu.planned(one, inputs) for one, inputs in zip((soft, plus, _gather()[0]), given, strict=True)]
+    ((first,), (second,), (third,)) = gpu_launch.launch_pack(planned, given, torch.zeros(1, dtype=torch.int32))
     torch.testing.assert_close(first, torch.softmax(x, -1))
     torch.testing.assert_close(second, z + w)
     torch.testing.assert_close(third, _picked()[0][_picked()[1]])
+
+
+def launch(kernel: GpuKernel, inputs: list[torch.Tensor]) -> list[torch.Tensor]:
+    """Run a kernel on tensors as they are."""
+    return gpu_launch.launch(gpu.planned(kernel, inputs), inputs, torch.zeros(1, dtype=torch.int32))
 
 
 def _picked() -> list[torch.Tensor]:
@@ -194,7 +201,7 @@ def test_bfloat16_is_storage() -> None:
     x = torch.randn(5, 63).bfloat16()
     wanted = torch.nn.functional.gelu(torch.softmax(x.double(), -1))
     for kernel in gpu.kernels(kit.whole(proto)[1]):
-        found = {tensor.dtype: tensor for tensor in gpu_launch.launch(kernel, [x])}
+        found = {tensor.dtype: tensor for tensor in launch(kernel, [x])}
         torch.testing.assert_close(found[torch.bfloat16], wanted.bfloat16(), rtol=1e-2, atol=1e-6)
         torch.testing.assert_close(found[torch.float32].double(), wanted, rtol=1e-5, atol=1e-7)
 

@@ -1,0 +1,68 @@
+"""The executor of the domain `sartor.fuse` on GPUs: from a function body to launches of Triton kernels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from sartor.share.runtime.kernel import FunctionCall
+from sartor.tools.fuse.align import gpu_program
+from sartor.tools.fuse.axes import NotEmittableError
+from sartor.tools.fuse.gpu_kernel import GpuKernel, bind, choose, gpu_kernels
+from sartor.tools.fuse.gpu_launch import Planned, launch, launch_pack, plan, processors_of
+from sartor.tools.fuse.program import parts
+
+if TYPE_CHECKING:
+    import torch
+
+_Shapes = tuple[tuple[int, ...] | None, ...]
+
+
+class GpuCall:
+    """The kernels of one function for the types of one call, those of each independent part in all compositions.
+
+    Which composition runs, and with which parameters, is decided once for each combination of sizes.
+    """
+
+    def __init__(self, call: FunctionCall) -> None:
+        """Write the kernels; raises NotEmittableError for the first thing that no kernel can do."""
+        self.name = call.function.name
+        self._program = gpu_program(call.function, call.inputs)
+        self._kernels = tuple(gpu_kernels(part) for part in parts(self._program))
+        self._planned: dict[_Shapes, tuple[Planned, ...]] = {}
+
+    def run(self, inputs: Sequence[torch.Tensor | None], status: torch.Tensor) -> list[torch.Tensor]:
+        """Enqueue the kernels on the current stream and return the outputs; nothing waits for the device.
+
+        `status` is an int32 on the device that becomes 1 where a gathered index is out of range. Raises
+        SizesRefusedError for sizes that the function was not made for.
+        """
+        planned = self.plan(inputs, processors_of(status.device))
+        if len(planned) > 1 and all(len(one.kernel.schedule.phases) == 1 for one in planned):
+            found = launch_pack(planned, [inputs] * len(planned), status)
+        else:
+            found = [launch(one, inputs, status) for one in planned]
+        outputs: dict[int, torch.Tensor] = {}
+        for one, tensors in zip(planned, found, strict=True):
+            outputs.update({one.kernel.program.position(i): tensor for i, tensor in enumerate(tensors)})
+        return [outputs[i] for i in range(len(outputs))]
+
+    def plan(self, inputs: Sequence[torch.Tensor | None], processors: int) -> tuple[Planned, ...]:
+        """Decide how the parts run on inputs of these sizes, or remember what was decided."""
+        key = tuple(None if tensor is None else tuple(tensor.shape) for tensor in inputs)
+        if key not in self._planned:
+            names = bind(self._program, key)
+            self._planned[key] = tuple(_plan(kernels, names, processors) for kernels in self._kernels)
+        return self._planned[key]
+
+
+def _plan(kernels: Sequence[GpuKernel], names: dict[str, int], processors: int) -> Planned:
+    return plan(choose(kernels, names, processors), names, processors)
+
+
+def kernel_for_call(call: FunctionCall) -> GpuCall | None:
+    """Write the kernels of a call; None where the function's body must run instead."""
+    try:
+        return GpuCall(call)
+    except NotEmittableError:
+        return None
