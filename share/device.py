@@ -61,11 +61,11 @@ def require(device: str) -> None:
         return
     match = re.fullmatch(r"cuda(?::(\d{1,4}))?", device)
     if match is None:
-        raise UsageError("no such device", subject=f"--device {device}", remedy="Use cpu, cuda or cuda:N")
+        raise UsageError("no such device", subject=f"device {device}", remedy="Use cpu, cuda or cuda:N")
     count = _usable_gpus()
     if int(match[1] or 0) >= count:
         reason = f"this installation can use {count} CUDA devices"
-        raise UnavailableError(reason, subject=device, remedy="Use --device cpu or see `sartor doctor`")
+        raise UnavailableError(reason, subject=f"device {device}", remedy="Use the device cpu or see `sartor doctor`")
 
 
 def _usable_gpus() -> int:

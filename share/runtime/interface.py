@@ -1,4 +1,4 @@
-"""The part of onnxruntime's interface that our own sessions offer: descriptions, metadata, and checks of what is fed."""
+"""The part of onnxruntime's interface that our own sessions offer: descriptions, metadata, checks of what is fed."""
 
 from __future__ import annotations
 
@@ -78,7 +78,9 @@ def _element(dtype: ir.DataType) -> str:
     return _ORT_NAMES.get(dtype.name, dtype.name.lower())
 
 
-def check_names(inputs: Collection[str], outputs: Collection[str], given: Collection[str], asked: Iterable[str]) -> None:
+def check_names(
+    inputs: Collection[str], outputs: Collection[str], given: Collection[str], asked: Iterable[str]
+) -> None:
     """Raise ValueError, as onnxruntime does, for a missing input and for a name that the model lacks."""
     if missing := sorted(set(inputs) - set(given)):
         raise ValueError(f"Required inputs ({missing}) are missing from input feed ({sorted(given)}).")

@@ -7,12 +7,13 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Literal, cast, overload
 
 import onnx_ir as ir
 
+from sartor.share import device as devices
 from sartor.share.artifact import read_model
-from sartor.share.errors import InputRefusedError, UnavailableError, UsageError
+from sartor.share.errors import InputRefusedError, UsageError
 from sartor.share.runtime import library
 from sartor.share.runtime.kernel import Kernel
 from sartor.share.runtime.memory import model_of_bytes, serialized
@@ -23,6 +24,8 @@ from sartor.share.threads import default_threads
 
 if TYPE_CHECKING:
     import onnxruntime
+
+    from sartor.share.runtime.device_session import DeviceSession
 
 Source = str | os.PathLike[str] | bytes | ir.Model
 """A path, `-` for standard input, the bytes of a model, or a model in memory."""
@@ -43,6 +46,21 @@ class _Input:
     subject: str
 
 
+@overload
+def load(
+    source: Source,
+    device: Literal["cpu"] = "cpu",
+    threads: int | None = None,
+    *,
+    session_options: OptionsHook | None = None,
+    skip: frozenset[str] = frozenset(),
+) -> onnxruntime.InferenceSession: ...
+
+
+@overload
+def load(source: Source, device: str, *, skip: frozenset[str] = frozenset()) -> DeviceSession: ...
+
+
 def load(
     source: Source,
     device: str = "cpu",
@@ -50,13 +68,21 @@ def load(
     *,
     session_options: OptionsHook | None = None,
     skip: frozenset[str] = frozenset(),
-) -> onnxruntime.InferenceSession:
-    """Return an onnxruntime session in which our kernels run the functions that have some.
+) -> onnxruntime.InferenceSession | DeviceSession:
+    """Return a session in which our kernels run the functions that have some.
 
-    Functions named in `skip` run their bodies. Where the custom-op library is missing the session is an object with the
-    same interface (segments.py). Raises InputRefusedError, UnavailableError, UsageError.
+    On the CPU it is one of onnxruntime; where the custom-op library is missing it is an object with the same interface
+    (segments.py). On `cuda` or `cuda:N` it is a session of torch with that interface (device_session.py), which has no
+    use for threads and options. Functions named in `skip` run their bodies. Raises InputRefusedError, UnavailableError,
+    UsageError.
     """
-    _check_device(device)
+    devices.require(device)
+    if device != "cpu":
+        from sartor.share.runtime.device_session import open_device_session
+
+        if threads is not None or session_options is not None:
+            raise UsageError("threads and session options are those of the CPU", subject=f"device {device}")
+        return open_device_session(_open(source).model, device, skip)
     count = default_threads() if threads is None else threads
     if count < 1:
         raise UsageError("must be at least 1", subject=f"threads {count}")
@@ -71,7 +97,7 @@ def load(
 
 
 def kernels_of(session: onnxruntime.InferenceSession) -> tuple[Kernel, ...]:
-    """Return the kernels that a session runs."""
+    """Return the kernels that a session on the CPU runs; one of torch has them itself."""
     if isinstance(session, SegmentedSession):
         return session.kernels
     registration: Registration | None = getattr(session, _ATTRIBUTE, None)
@@ -91,14 +117,6 @@ def stock_options(threads: int, hook: OptionsHook | None = None) -> onnxruntime.
     if hook is not None:
         hook(options)
     return options
-
-
-def _check_device(device: str) -> None:
-    """Raise for a device that no session runs on."""
-    if device == "cuda":
-        raise UnavailableError("sessions run on the CPU only", subject="device cuda", remedy="Use --device cpu")
-    if device != "cpu":
-        raise UsageError("no such device", subject=f"device {device}", remedy="Use cpu")
 
 
 def _open(source: Source) -> _Input:

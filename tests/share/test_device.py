@@ -78,7 +78,7 @@ def test_cpu_is_always_there() -> None:
 def test_unknown_devices_are_refused(name: str) -> None:
     with pytest.raises(UsageError) as refusal:
         require(name)
-    assert str(refusal.value) == f"--device {name}: no such device. Use cpu, cuda or cuda:N"
+    assert str(refusal.value) == f"device {name}: no such device. Use cpu, cuda or cuda:N"
 
 
 @pytest.mark.parametrize(("usable", "name"), [(0, "cuda"), (0, "cuda:0"), (1, "cuda:1")])
@@ -86,7 +86,9 @@ def test_missing_gpus_are_refused(usable: int, name: str, monkeypatch: pytest.Mo
     monkeypatch.setattr(device, "_usable_gpus", lambda: usable)
     with pytest.raises(UnavailableError) as refusal:
         require(name)
-    expected = f"{name}: this installation can use {usable} CUDA devices. Use --device cpu or see `sartor doctor`"
+    expected = (
+        f"device {name}: this installation can use {usable} CUDA devices. Use the device cpu or see `sartor doctor`"
+    )
     assert str(refusal.value) == expected
     assert refusal.value.exit_code == 69
 
