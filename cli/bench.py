@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from sartor.cli._frame import command
-from sartor.cli._options import Json, Model, Quiet, Seed, Shapes, Threads, parse_shapes
+from sartor.cli._options import Device, Json, Model, Quiet, Seed, Shapes, Threads, parse_shapes
 
 
 @command("bench")
@@ -20,6 +20,7 @@ def bench(
     seconds: Annotated[float, typer.Option("--seconds", min=0.01, metavar="S", help="Time to spend.")] = 3.0,
     shape: Shapes = None,
     seed: Seed = 0,
+    device: Device = "cpu",
     threads: Threads = None,
     json: Json = False,
     quiet: Quiet = False,
@@ -27,7 +28,7 @@ def bench(
     """Time a model in sartor's session (a) against a reference in stock onnxruntime (b), call by call in turn.
 
     First checks that both give the same results, and exits with 1 without a figure if not. Ratios are b over a: above
-    1 means that the model is faster than its reference.
+    1 means that the model is faster than its reference. The reference runs on the CPU, whatever --device says.
 
     Example:
         sartor bench model.onnx --seconds 0.2
@@ -40,7 +41,7 @@ def bench(
     from sartor.share.console import note
     from sartor.share.threads import default_threads
 
-    a, b = eq.open_pair(model, against, threads or default_threads())
+    a, b = eq.open_pair(model, against, threads or default_threads(), device)
     (feed,) = eq.feeds(b.model, inputs, parse_shapes(shape), seed, samples=1)
     result = measure(a, b, feed, seconds)
     if json:

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 import typer
 
 from sartor.cli._frame import command
-from sartor.cli._options import Model, Output, Quiet, Seed, Shapes, Threads, parse_shapes
+from sartor.cli._options import Device, Model, Output, Quiet, Seed, Shapes, Threads, parse_shapes
 
 
 @command("run")
@@ -19,6 +19,7 @@ def run(
     runtime: Annotated[Literal["sartor", "onnxruntime"], typer.Option("--runtime", help="What runs it.")] = "sartor",
     shape: Shapes = None,
     seed: Seed = 0,
+    device: Device = "cpu",
     threads: Threads = None,
     quiet: Quiet = False,
 ) -> None:
@@ -42,6 +43,6 @@ def run(
     loaded = read_model(model)
     source = choose_source(loaded.ir, inputs, random)
     (feed,) = feeds(loaded, source, parse_shapes(shape), seed, samples=1)
-    session = open_session(loaded, runtime, threads or default_threads())
+    session = open_session(loaded, runtime, threads or default_threads(), device)
     results = run_session(session, feed, loaded.source)
     write_bytes(save_arrays(dict(zip(output_names(session), results, strict=True))), output)

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from sartor.cli._frame import command
-from sartor.cli._options import Json, Model, Quiet, Seed, Shapes, Threads, parse_shapes
+from sartor.cli._options import Device, Json, Model, Quiet, Seed, Shapes, Threads, parse_shapes
 
 Bound = Annotated[float | None, typer.Option(min=0, metavar="X", help="By default a bound that suits the type.")]
 
@@ -22,13 +22,15 @@ def verify(
     rtol: Bound = None,
     shape: Shapes = None,
     seed: Seed = 0,
+    device: Device = "cpu",
     threads: Threads = None,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
     """Check that a model computes what a reference computes; says nothing if so, and exits with 1 if not.
 
-    The model runs in sartor's session, the reference in stock onnxruntime, both on the same inputs. An element agrees
+    The model runs in sartor's session, on the CPU or a GPU, the reference in stock onnxruntime on the CPU, both on the
+    same inputs. An element agrees
     when |a - b| <= atol + rtol |b|. Defaults of (atol, rtol): float16 (1e-3, 1e-2), float32 (1e-5, 1e-4), float64
     (1e-12, 1e-9); integers, booleans and strings must be equal.
 
@@ -43,7 +45,7 @@ def verify(
     from sartor.share.compare import Tolerance
     from sartor.share.threads import default_threads
 
-    a, b = eq.open_pair(model, against, threads or default_threads())
+    a, b = eq.open_pair(model, against, threads or default_threads(), device)
     trials = eq.feeds(b.model, inputs, parse_shapes(shape), seed, samples)
     verdict = eq.verify(a, b, trials, Tolerance(atol, rtol))
     if json:

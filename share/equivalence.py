@@ -12,9 +12,8 @@ from sartor.share.execute import open_session, output_names, run_session
 from sartor.share.inputs import Arrays, Sizes, load_inputs, random_inputs, required_inputs
 
 if TYPE_CHECKING:
-    import onnxruntime
-
     from sartor.share.artifact import Model
+    from sartor.share.execute import Session
 
 
 @dataclass(frozen=True)
@@ -48,13 +47,13 @@ class Side:
     """A model in its session."""
 
     model: Model
-    session: onnxruntime.InferenceSession
+    session: Session
 
 
-def open_pair(a: str, b: str | None, threads: int) -> tuple[Side, Side]:
-    """Open `a` in our session and `b`, or `a` again when None, in stock onnxruntime.
+def open_pair(a: str, b: str | None, threads: int, device: str = "cpu") -> tuple[Side, Side]:
+    """Open `a` in our session on a device and `b`, or `a` again when None, in stock onnxruntime on the CPU.
 
-    Raises InputRefusedError, and UsageError when both are to come from standard input.
+    Raises InputRefusedError, UnavailableError, and UsageError when both are to come from standard input.
     """
     from sartor.share.artifact import read_model
 
@@ -63,7 +62,7 @@ def open_pair(a: str, b: str | None, threads: int) -> tuple[Side, Side]:
     first = read_model(a)
     second = first if b is None else read_model(b)
     return (
-        Side(first, open_session(first, "sartor", threads)),
+        Side(first, open_session(first, "sartor", threads, device)),
         Side(second, open_session(second, "onnxruntime", threads)),
     )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from sartor.share.errors import InputRefusedError, UsageError
 
@@ -11,20 +11,30 @@ if TYPE_CHECKING:
 
     from sartor.share.artifact import Model
     from sartor.share.inputs import Arrays
+    from sartor.share.runtime.device_session import DeviceSession
+
+    Session: TypeAlias = onnxruntime.InferenceSession | DeviceSession
 
 Runtime = Literal["sartor", "onnxruntime"]
 
 
-def open_session(model: Model, runtime: Runtime, threads: int) -> onnxruntime.InferenceSession:
-    """Return a session with all optimisations; raises InputRefusedError for what the runtime does not take."""
+def open_session(model: Model, runtime: Runtime, threads: int, device: str = "cpu") -> Session:
+    """Return a session with all optimisations; raises InputRefusedError for what the runtime does not take.
+
+    `threads` are those of the CPU. Raises UsageError and UnavailableError for a device that the runtime does not run on.
+    """
     if runtime == "onnxruntime":
+        if device != "cpu":
+            raise UsageError("onnxruntime runs on the CPU only", subject=f"device {device}", remedy="Use --device cpu")
         return _open_stock(model, threads)
     from sartor.share.runtime import load
 
+    if device != "cpu":
+        return load(model.path or model.ir, device)
     return load(model.path or model.ir, threads=threads, session_options=_settle)
 
 
-def run_session(session: onnxruntime.InferenceSession, inputs: Arrays, subject: str) -> list[Any]:
+def run_session(session: Session, inputs: Arrays, subject: str) -> list[Any]:
     """Return all outputs in order; raises UsageError with the runtime's reason when the inputs do not suit."""
     try:
         return list(session.run(None, inputs))
@@ -35,7 +45,7 @@ def run_session(session: onnxruntime.InferenceSession, inputs: Arrays, subject: 
         raise UsageError(reason, subject=subject, remedy=remedy) from error
 
 
-def output_names(session: onnxruntime.InferenceSession) -> list[str]:
+def output_names(session: Session) -> list[str]:
     """Return the names of the outputs in order."""
     return [output.name for output in session.get_outputs()]
 

@@ -93,3 +93,18 @@ def test_inputs_that_the_model_rejects_leave_the_old_output(scale: Path, tmp_pat
     assert done.stderr.decode().startswith(f"sartor run: error: {scale}: the model can't run with these inputs: ")
     assert done.stderr.count(b"\n") == 1
     assert out.read_bytes() == b"old"
+
+
+def test_a_missing_device_is_named(scale: Path, sartor: RunSartor) -> None:
+    done = sartor("run", scale, "--random", "--device", "cuda:4000")
+    assert (done.returncode, done.stdout) == (69, b"")
+    assert b"device cuda:4000: this installation can use" in done.stderr
+    done = sartor("run", scale, "--random", "--device", "gpu")
+    assert (done.returncode, done.stdout) == (2, b"")
+    assert b"device gpu: no such device. Use cpu, cuda or cuda:N" in done.stderr
+
+
+def test_onnxruntime_runs_on_the_cpu_only(scale: Path, sartor: RunSartor) -> None:
+    done = sartor("run", scale, "--random", "--runtime", "onnxruntime", "--device", "cuda")
+    assert (done.returncode, done.stdout) == (2, b"")
+    assert b"device cuda: onnxruntime runs on the CPU only. Use --device cpu" in done.stderr
