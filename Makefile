@@ -9,7 +9,7 @@ MODELS := build/demo
 
 .DEFAULT_GOAL := test
 .DELETE_ON_ERROR:
-.PHONY: demo test test-all lint types bench docs
+.PHONY: demo test test-all lint types bench gpu-wheels docs
 
 demo: $(READY)
 	$(BIN)/python examples/demo.py $(MODELS)
@@ -29,6 +29,11 @@ types: $(READY)
 
 bench: $(READY)
 	set -e; for script in benchmarks/*.py; do $(BIN)/python $$script; done
+
+# What the GPU suite needs and a machine with torch, triton, onnx, onnxruntime and numba may lack; pure Python.
+gpu-wheels: $(READY)
+	$(BIN)/python -m pip download -q --no-deps -c constraints.txt -d build/gpu-wheels \
+		onnx-ir onnx-shape-inference onnxscript pytest pluggy iniconfig
 
 docs: $(READY)
 	$(BIN)/python docs/generate.py

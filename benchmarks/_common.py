@@ -22,7 +22,7 @@ from sartor.share.device import devices
 from sartor.share.tables import Table, plain
 
 RESULTS = Path(__file__).with_name("results")
-PACKAGES = ("onnx", "onnxruntime", "torch", "onnxscript", "numba", "llvmlite", "numpy")
+PACKAGES = ("onnx", "onnxruntime", "torch", "triton", "onnxscript", "numba", "llvmlite", "numpy")
 CLOSE = 1e-5
 """Largest difference from float64 that a result may have, relative to the largest element."""
 
@@ -106,13 +106,15 @@ def _write(outcome: Outcome, folder: Path) -> Path:
 
 
 def machine() -> dict[str, Any]:
-    """Return the processor, its vector extensions, and the versions of all that has a hand in the figures."""
-    cpu = devices().cpu
+    """Return the processor, its vector extensions, the GPUs, and the versions of all that has a hand in the figures."""
+    found = devices()
+    cpu = found.cpu
     memory = next(line for line in Path("/proc/meminfo").read_text().splitlines() if line.startswith("MemTotal"))
     return {
         "cpu": cpu.model,
         "cores": len(cpu.affinity),
         "features": list(cpu.features),
+        "gpus": [f"{gpu.name}, driver {gpu.driver}" for gpu in found.gpus],
         "memory_gib": round(int(memory.split()[1]) / 2**20, 1),
         "system": platform.platform(),
         "versions": {

@@ -21,7 +21,7 @@ Runtime = Literal["sartor", "onnxruntime"]
 def open_session(model: Model, runtime: Runtime, threads: int, device: str = "cpu") -> Session:
     """Return a session with all optimisations; raises InputRefusedError for what the runtime does not take.
 
-    `threads` are those of the CPU. Raises UsageError and UnavailableError for a device that the runtime does not run on.
+    `threads` are those of the CPU. Raises UsageError and UnavailableError for a device that it does not run on.
     """
     if runtime == "onnxruntime":
         if device != "cpu":

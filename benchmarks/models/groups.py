@@ -20,8 +20,8 @@ from models.example import export_module
 Shape = tuple[int, int]
 """Rows and columns; groups of attention arrange rows x columns elements as heads."""
 
-TINY, SMALL, LARGE = (24, 64), (128, 768), (2048, 1024)
-HEADS = {TINY: 2, SMALL: 12, LARGE: 8}
+TINY, SMALL, LARGE, HUGE = (24, 64), (128, 768), (2048, 1024), (16384, 1024)
+HEADS = {TINY: 2, SMALL: 12, LARGE: 8, HUGE: 16}
 WIDTH = 64
 """Size of one head, which rotary embedding turns."""
 
@@ -118,7 +118,7 @@ def layer_norm(x: Tensor, scale: Tensor, bias: Tensor) -> Tensor:
 
 
 def groups(shape: Shape) -> tuple[Group, ...]:
-    """Return all groups with seeded inputs of `shape`, one of TINY, SMALL and LARGE."""
+    """Return all groups with seeded inputs of `shape`, one of TINY, SMALL, LARGE and HUGE."""
     draw = torch.Generator().manual_seed(11)
     rows, columns = shape
 

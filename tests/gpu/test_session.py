@@ -16,7 +16,7 @@ from sartor.share.errors import InputRefusedError
 from sartor.share.runtime.device_session import DeviceSession
 from sartor.tools.fuse.fuse import Options, fuse
 
-pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")]
 F = np.float32
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -95,3 +96,18 @@ def test_bars_tell_met_from_not_met() -> None:
         *(False, True),
         *(True, False),
     ]
+
+
+@pytest.mark.parametrize(("part", "only", "name"), [("groups", "rotary", "group"), ("workloads", "llama", "model")])
+def test_gpu_suite_without_a_gpu(part: str, only: str, name: str, tmp_path: Path) -> None:
+    """The suite's own code runs in Triton's interpreter; its figures mean nothing."""
+    command = [sys.executable, FOLDER / "gpu" / "suite.py", "--quick", "--device", "cpu", "--sides", "torch"]
+    options = ["--parts", part, "--only", only, "--results", tmp_path]
+    environment = {**os.environ, "TRITON_INTERPRET": "1"}
+    subprocess.run([*command, *options], env=environment, check=True, stdout=subprocess.PIPE)
+    (row,) = (json.loads(line) for line in (tmp_path / f"gpu_{part}.jsonl").read_text().splitlines())
+    assert row[name] == only
+    assert row["errors"].keys() == row["times_us"].keys() == {"sartor", "torch"}
+    assert max(row["errors"].values()) < 1e-5
+    (path,) = tmp_path.glob(f"gpu_{part}-????-??-??.json")
+    assert json.loads(path.read_text())["rows"] == [row]

@@ -1,0 +1,87 @@
+"""All measurements on a GPU: the tests that need one, then groups, then workloads, each checked before it is timed.
+
+Rows are kept as they come, in `gpu_<part>.jsonl`, so that a run that is cut off has lost nothing; a part that ends
+writes the dated result file as other benchmarks do. `--device cpu` with TRITON_INTERPRET=1 tries it without a GPU.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "benchmarks"))
+
+from _common import Outcome, finish, parser  # noqa: E402
+
+from gpu import groups, workloads  # noqa: E402
+from gpu.clock import clock_for  # noqa: E402
+from gpu.sides import EAGER, INDUCTOR  # noqa: E402
+
+PARTS = ("tests", "groups", "workloads")
+
+
+def run_tests() -> None:
+    """Run the tests that need a GPU; exits with 1 where one fails."""
+    done = subprocess.run([sys.executable, "-m", "pytest", "-q", "tests/gpu"], cwd=ROOT)
+    if done.returncode:
+        sys.exit(1)
+
+
+def kept(found: Iterator[dict[str, Any]], path: Path | None) -> list[dict[str, Any]]:
+    """Collect rows, writing each to a file and to standard error at once."""
+    collected = []
+    for row in found:
+        collected.append(row)
+        line = json.dumps(row)
+        print(line, file=sys.stderr, flush=True)
+        if path is not None:
+            with path.open("a") as file:
+                file.write(line + "\n")
+    return collected
+
+
+def measure(part: str, options: argparse.Namespace) -> None:
+    """Measure one part and write its result file."""
+    device = torch.device(options.device)
+    clock, seconds = clock_for(device), 0.01 if options.quick else options.seconds
+    if options.results is not None:
+        options.results.mkdir(parents=True, exist_ok=True)
+    path = None if options.results is None else options.results / f"gpu_{part}.jsonl"
+    if part == "groups":
+        found = kept(groups.rows(device, clock, seconds, options.quick, options.only), path)
+        columns, cells, bars = groups.COLUMNS, groups.cells, groups.bars(found)
+    else:
+        rows = workloads.rows(device, clock, seconds, options.quick, options.only, options.sides)
+        found = kept(rows, path)
+        columns, cells, bars = workloads.COLUMNS, workloads.cells, workloads.bars(found)
+    settings = {"device": options.device, "seconds": seconds, "sides": options.sides}
+    finish(Outcome(f"gpu_{part}", settings, columns, tuple(map(cells, found)), tuple(found), bars), options)
+
+
+def main() -> None:
+    """Run the parts that are asked for."""
+    made = parser(__doc__)
+    made.add_argument("--device", default="cuda", help="cuda, cuda:N, or cpu")
+    made.add_argument("--parts", nargs="*", default=list(PARTS), choices=PARTS)
+    made.add_argument("--only", nargs="*", default=[], help="names of groups or models")
+    made.add_argument("--sides", nargs="*", default=[EAGER, INDUCTOR], choices=[EAGER, INDUCTOR], help="beside sartor")
+    made.add_argument("--seconds", type=float, default=1.0, help="time of one race")
+    options = made.parse_args()
+    torch.set_grad_enabled(False)
+    for part in options.parts:
+        if part == "tests":
+            run_tests()
+        else:
+            measure(part, options)
+
+
+if __name__ == "__main__":
+    main()
