@@ -80,6 +80,14 @@ def finish(outcome: Outcome, options: argparse.Namespace) -> None:
         sys.exit(1)
 
 
+def keep_row(name: str, row: dict[str, Any], options: argparse.Namespace) -> None:
+    """Add a row to `<name>.jsonl` in the folder of --results, so that a run that is cut off has lost nothing."""
+    if options.results is not None:
+        options.results.mkdir(parents=True, exist_ok=True)
+        with (options.results / f"{name}.jsonl").open("a") as file:
+            file.write(json.dumps(row) + "\n")
+
+
 def _verdict(bar: Bar) -> str:
     return "met" if bar.met else "NOT MET"
 

@@ -23,8 +23,9 @@ from sartor.tools.fuse.calibrate import Point, best_fit, measured, point_of
 from sartor.tools.fuse.coefficients import DEFAULTS, Coefficients, Quality, caches_of
 from sartor.tools.fuse.cost import predicted_us, priced
 from sartor.tools.fuse.fit import quality
-from sartor.tools.fuse.group import Selection, find_groups
+from sartor.tools.fuse.group import find_groups
 from sartor.tools.fuse.inline import inline_functions
+from sartor.tools.fuse.options import Selection
 from sartor.tools.fuse.score import Light
 from sartor.tools.fuse.suite import SUITE
 

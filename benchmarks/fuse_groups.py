@@ -21,8 +21,9 @@ from models.groups import LARGE, SMALL, TINY, Group, Shape, export_group, groups
 
 from sartor.share.runtime import kernels_of, load, stock_options
 from sartor.share.timing import Race, race
-from sartor.tools.fuse.fuse import Options, fuse
+from sartor.tools.fuse.fuse import fuse
 from sartor.tools.fuse.measure import runner
+from sartor.tools.fuse.options import Options
 
 Call = Callable[[], object]
 COLUMNS = ("group", "size", "sartor us", "onnxruntime us", "ratio", "torch.compile us", "ratio")

@@ -19,7 +19,7 @@ from typing import Any
 
 import onnxruntime
 import torch
-from _common import Bar, Outcome, error, finish, geometric_mean, parser, require_close
+from _common import Bar, Outcome, error, finish, geometric_mean, keep_row, parser, require_close
 from _models import Facts, Fused, Job, Sizes, fuse_job, keep_quiet, run_torch, torch_job
 from models import make
 
@@ -211,6 +211,7 @@ def main() -> None:
             job = torch_job(name, SIZES[name], options.quick, Path(folder))
             for threads in options.threads:
                 results.append(measure(job, threads, options.sides, seconds, options.quick))
+                keep_row("fuse_workloads", results[-1].as_json(), options)
                 print(*results[-1].cells(), file=sys.stderr, flush=True)
     cells = tuple(result.cells() for result in results)
     rows = tuple(result.as_json() for result in results)

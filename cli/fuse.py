@@ -25,7 +25,7 @@ from sartor.cli._options import (
 from sartor.share.errors import UsageError
 
 if TYPE_CHECKING:
-    from sartor.tools.fuse.fuse import Options
+    from sartor.tools.fuse.options import Options
 
 
 class PlanChoice(StrEnum):
@@ -86,8 +86,7 @@ def fuse(
         sartor fuse --inline fused.onnx -o plain.onnx
     """
     from sartor.share.threads import default_threads
-    from sartor.tools.fuse.fuse import Options
-    from sartor.tools.fuse.group import Selection
+    from sartor.tools.fuse.options import Options, Selection
 
     argv = None if no_history else sys.argv[1:]
     if inline:

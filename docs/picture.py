@@ -14,7 +14,8 @@ from pathlib import Path
 
 import onnx_ir as ir
 
-from sartor.tools.fuse.fuse import Options, fuse
+from sartor.tools.fuse.fuse import fuse
+from sartor.tools.fuse.options import Options
 from sartor.tools.fuse.plan import Group
 from sartor.tools.fuse.regions import producers
 from sartor.tools.fuse.stock import is_compute

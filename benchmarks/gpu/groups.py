@@ -13,7 +13,8 @@ from models.groups import HUGE, LARGE, SMALL, TINY, Group, Shape, export_group, 
 
 from gpu.clock import Clock, copy_bandwidth, race
 from gpu.sides import EAGER, INDUCTOR, SARTOR, Side, fused_side, torch_side
-from sartor.tools.fuse.fuse import Options, fuse
+from sartor.tools.fuse.fuse import fuse
+from sartor.tools.fuse.options import Options
 
 COLUMNS = ("group", "size", "sartor us", "torch", "torch.compile", "of a copy")
 SHAPES: Sequence[Shape] = (SMALL, LARGE, HUGE)

@@ -22,7 +22,7 @@ _COMPUTE = re.compile(
     r"gemm|gemv|cutlass|cublas|xmma|conv(?!ert)|winograd|fmha|flash|attention|lstm|rnn|triton_(tem|mm)", re.IGNORECASE
 )
 _GENERATED = re.compile(r"triton_(poi|red|per)_")
-"""Names of kernels of GEMMs and convolutions, and of what inductor makes of other operators, whatever else they name."""
+"""Kernels of GEMMs and convolutions, and what inductor makes of other operators, whatever else its name tells."""
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ import torch
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "benchmarks"))
 
-from _common import Outcome, finish, parser  # noqa: E402
+from _common import Outcome, finish, keep_row, parser  # noqa: E402
 
 from gpu import groups, workloads  # noqa: E402
 from gpu.clock import clock_for  # noqa: E402
@@ -35,16 +35,13 @@ def run_tests() -> None:
         sys.exit(1)
 
 
-def kept(found: Iterator[dict[str, Any]], path: Path | None) -> list[dict[str, Any]]:
-    """Collect rows, writing each to a file and to standard error at once."""
+def kept(part: str, found: Iterator[dict[str, Any]], options: argparse.Namespace) -> list[dict[str, Any]]:
+    """Collect rows; each is kept and shown at once."""
     collected = []
     for row in found:
         collected.append(row)
-        line = json.dumps(row)
-        print(line, file=sys.stderr, flush=True)
-        if path is not None:
-            with path.open("a") as file:
-                file.write(line + "\n")
+        keep_row(f"gpu_{part}", row, options)
+        print(json.dumps(row), file=sys.stderr, flush=True)
     return collected
 
 
@@ -52,15 +49,12 @@ def measure(part: str, options: argparse.Namespace) -> None:
     """Measure one part and write its result file."""
     device = torch.device(options.device)
     clock, seconds = clock_for(device), 0.01 if options.quick else options.seconds
-    if options.results is not None:
-        options.results.mkdir(parents=True, exist_ok=True)
-    path = None if options.results is None else options.results / f"gpu_{part}.jsonl"
     if part == "groups":
-        found = kept(groups.rows(device, clock, seconds, options.quick, options.only), path)
+        found = kept(part, groups.rows(device, clock, seconds, options.quick, options.only), options)
         columns, cells, bars = groups.COLUMNS, groups.cells, groups.bars(found)
     else:
         rows = workloads.rows(device, clock, seconds, options.quick, options.only, options.sides)
-        found = kept(rows, path)
+        found = kept(part, rows, options)
         columns, cells, bars = workloads.COLUMNS, workloads.cells, workloads.bars(found)
     settings = {"device": options.device, "seconds": seconds, "sides": options.sides}
     finish(Outcome(f"gpu_{part}", settings, columns, tuple(map(cells, found)), tuple(found), bars), options)

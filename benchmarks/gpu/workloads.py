@@ -15,7 +15,8 @@ from models import make
 
 from gpu.clock import Clock, race
 from gpu.sides import EAGER, INDUCTOR, SARTOR, Side, fused_side, kernels, torch_side
-from sartor.tools.fuse.fuse import Options, fuse
+from sartor.tools.fuse.fuse import fuse
+from sartor.tools.fuse.options import Options
 
 COLUMNS = ("model", "kernels", "sartor us", "torch", "torch.compile", "memory kernels", "memory us")
 

@@ -189,7 +189,8 @@ def test_a_body_without_numbers_is_not_compared(tmp_path: Path, capfd: pytest.Ca
 def test_sizes_are_shrunk_and_odd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from tests.kits import fuse_kit as kit
 
-    from sartor.tools.fuse.group import Selection, find_groups
+    from sartor.tools.fuse.group import find_groups
+    from sartor.tools.fuse.options import Selection
 
     text = f"{HEAD} g (float[a, b, 16] x, float[b, 16] z) => (float[a, b, 16] y) {{ s = Add(x, z)  y = Tanh(s) }}"
     (group,), _ = find_groups(kit.typed(onnx.parser.parse_model(text)), frozenset(), Selection())

@@ -16,7 +16,8 @@ from tests.kits import fuse_kit as kit
 
 from sartor.share.runtime import kernels_of, load, stock_options
 from sartor.tools.fuse.emit import SOURCE_NODES, emit
-from sartor.tools.fuse.group import Selection, find_groups
+from sartor.tools.fuse.group import find_groups
+from sartor.tools.fuse.options import Selection
 from sartor.tools.fuse.plan import DOMAIN, Group
 
 Array = np.ndarray[Any, Any]

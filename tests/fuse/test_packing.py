@@ -11,7 +11,8 @@ import pytest
 from onnx import helper
 from tests.kits import fuse_kit as kit
 
-from sartor.tools.fuse.group import Selection, find_groups
+from sartor.tools.fuse.group import find_groups
+from sartor.tools.fuse.options import Selection
 from sartor.tools.fuse.packing import MOST_PARTS, bundles, levels, pack
 from sartor.tools.fuse.plan import Group
 from sartor.tools.fuse.regions import producers

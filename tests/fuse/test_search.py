@@ -8,7 +8,8 @@ from onnx import helper
 from tests.kits import fuse_kit as kit
 
 from sartor.tools.fuse.coefficients import DEFAULTS
-from sartor.tools.fuse.group import Selection, find_groups
+from sartor.tools.fuse.group import find_groups
+from sartor.tools.fuse.options import Selection
 from sartor.tools.fuse.plan import Group
 from sartor.tools.fuse.search import Search
 

@@ -14,7 +14,8 @@ from tests.kits import fuse_kit as kit
 import sartor
 from sartor.share.errors import InputRefusedError
 from sartor.share.runtime.device_session import DeviceSession
-from sartor.tools.fuse.fuse import Options, fuse
+from sartor.tools.fuse.fuse import fuse
+from sartor.tools.fuse.options import Options
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")]
 F = np.float32

@@ -19,8 +19,9 @@ from sartor.share.runtime.kernel import FunctionCall
 from sartor.share.shapes import infer_shapes
 from sartor.tools.fuse.axes import NotEmittableError
 from sartor.tools.fuse.emit import emit
-from sartor.tools.fuse.group import Selection, find_groups
+from sartor.tools.fuse.group import find_groups
 from sartor.tools.fuse.kernel import kernel_source
+from sartor.tools.fuse.options import Selection
 from sartor.tools.fuse.outline import Outline, outline, tensor_type
 from sartor.tools.fuse.plan import DOMAIN
 from sartor.tools.fuse.rules import RULES

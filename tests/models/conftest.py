@@ -14,7 +14,8 @@ import pytest
 from tests.conftest import ROOT
 
 from sartor.share.runtime import load, stock_options
-from sartor.tools.fuse.fuse import Options, fuse
+from sartor.tools.fuse.fuse import fuse
+from sartor.tools.fuse.options import Options
 from sartor.tools.fuse.plan import Plan
 
 CLOSE = 1e-5

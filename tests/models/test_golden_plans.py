@@ -16,9 +16,10 @@ import pytest
 from tests.conftest import ROOT
 
 from sartor.share.artifact import read_model
-from sartor.tools.fuse import fuse as story
+from sartor.tools.fuse import decide
 from sartor.tools.fuse.coefficients import DEFAULTS
-from sartor.tools.fuse.fuse import Options, fuse
+from sartor.tools.fuse.fuse import fuse
+from sartor.tools.fuse.options import Options
 from sartor.tools.fuse.plan import Plan
 from sartor.tools.fuse.report import as_text
 from sartor.tools.fuse.stock import view
@@ -39,7 +40,7 @@ BERT_BEFORE, BERT_MOST, BERT_KERNELS = 280, 84, 74
 @pytest.fixture(autouse=True)
 def uncalibrated(monkeypatch: pytest.MonkeyPatch) -> None:
     """Plan with the coefficients that ship, also where the cache holds a calibration."""
-    monkeypatch.setattr(story, "coefficients", lambda: DEFAULTS)
+    monkeypatch.setattr(decide, "coefficients", lambda: DEFAULTS)
 
 
 def pinned() -> bool:

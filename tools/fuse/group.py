@@ -3,39 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from fnmatch import fnmatchcase
+from dataclasses import replace
 
 import onnx_ir as ir
 
 from sartor.tools.fuse.coefficients import DEFAULTS, Coefficients
 from sartor.tools.fuse.cost import bytes_saved, predicted_us
 from sartor.tools.fuse.lower import lower
+from sartor.tools.fuse.options import Selection
 from sartor.tools.fuse.plan import Group
 from sartor.tools.fuse.regions import Analysis, Planner, Region, find_regions
 from sartor.tools.fuse.schedule import Leaf, Loop, Schedule, schedules
-
-
-@dataclass(frozen=True)
-class Selection:
-    """Globs over node names and operator types: which nodes may be fused."""
-
-    only: tuple[str, ...] = ()
-    skip: tuple[str, ...] = ()
-
-    def admits(self, node: ir.Node) -> bool:
-        """Tell whether a node may be fused."""
-        wanted = not self.only or any(_matches(node, glob) for glob in self.only)
-        return wanted and not any(_matches(node, glob) for glob in self.skip)
-
-    def idle(self, model: ir.Model) -> tuple[str, ...]:
-        """List the globs that match no node of a model."""
-        nodes = [node for graph in model.graphs() for node in graph]
-        return tuple(glob for glob in (*self.only, *self.skip) if not any(_matches(node, glob) for node in nodes))
-
-
-def _matches(node: ir.Node, glob: str) -> bool:
-    return any(fnmatchcase(name, glob) for name in (node.name or "", node.op_type))
 
 
 def find_groups(

@@ -9,7 +9,7 @@ from dataclasses import replace
 import onnx_ir as ir
 
 from sartor.share.errors import GoalNotMetError
-from sartor.tools.fuse.group import Selection
+from sartor.tools.fuse.options import Selection
 from sartor.tools.fuse.plan import Plan, Verdict
 
 SHOWN = 5

@@ -16,7 +16,8 @@ from tests.kits import gpu_kit
 
 from sartor.share.inputs import random_inputs, resolve_shapes
 from sartor.share.runtime.device_session import DeviceSession
-from sartor.tools.fuse.fuse import Options, fuse
+from sartor.tools.fuse.fuse import fuse
+from sartor.tools.fuse.options import Options
 
 ROOT = Path(__file__).resolve().parents[3]
 QUICK = ("bert", "dien", "llama", "convnext")
