@@ -22,8 +22,8 @@ from models.groups import LARGE, SMALL, TINY, Group, Shape, export_group, groups
 from sartor.share.runtime import kernels_of, load, stock_options
 from sartor.share.timing import Race, race
 from sartor.tools.fuse.fuse import fuse
-from sartor.tools.fuse.measure import runner
 from sartor.tools.fuse.options import Options
+from sartor.tools.fuse.places import PROCESSOR
 
 Call = Callable[[], object]
 COLUMNS = ("group", "size", "sartor us", "onnxruntime us", "ratio", "torch.compile us", "ratio")
@@ -89,7 +89,7 @@ def prepare(group: Group, folder: Path) -> Sides:
     expected = [reference(group)]
     outputs = (fused.run(None, feed), stock.run(None, feed), [compiled().numpy()])
     errors = tuple(error(output, expected) for output in outputs)
-    return Sides(runner(fused, feed), runner(stock, feed), compiled, errors)
+    return Sides(PROCESSOR.runner(fused, feed).call, PROCESSOR.runner(stock, feed).call, compiled, errors)
 
 
 def compile_torch(group: Group) -> Callable[[], torch.Tensor]:

@@ -23,7 +23,7 @@ from _models import Facts, Job, Sizes, fuse_job, torch_job
 
 from sartor.share.double import run_double
 from sartor.share.timing import Race, race
-from sartor.tools.fuse.measure import runner
+from sartor.tools.fuse.places import PROCESSOR
 
 COLUMNS = ("model", "threads", "groups", "operators", "sartor ms", "onnxruntime ms", "ratio", "ratio of medians")
 MAGIKA = "magika"
@@ -83,7 +83,7 @@ def magika_job(data: Path) -> Job:
 def measure(job: Job, threads: int, seconds: float, folder: Path) -> Result:
     """Fuse, check and time one model; exits when a result is wrong."""
     fused = fuse_job(job, threads, folder)
-    timed = race(runner(fused.ours, job.feed), runner(fused.stock, job.feed), seconds)
+    timed = race(PROCESSOR.runner(fused.ours, job.feed).call, PROCESSOR.runner(fused.stock, job.feed).call, seconds)
     fused.path.unlink()
     return Result(fused.facts, timed)
 

@@ -25,7 +25,7 @@ from models import make
 
 from sartor.share.runtime import load
 from sartor.share.timing import Race, Timing, race
-from sartor.tools.fuse.measure import runner
+from sartor.tools.fuse.places import PROCESSOR
 from sartor.tools.fuse.stock import is_compute
 
 Call = Callable[[], object]
@@ -122,8 +122,8 @@ def measure(job: Job, threads: int, sides: Sequence[str], seconds: float, small:
 
 def compare(fused: Fused, job: Job, others: dict[str, Call], seconds: float) -> dict[str, Race]:
     """Time sartor against every other side in turn."""
-    ours = runner(fused.ours, job.feed)
-    sides = {STOCK: runner(fused.stock, job.feed), **others}
+    ours = PROCESSOR.runner(fused.ours, job.feed).call
+    sides = {STOCK: PROCESSOR.runner(fused.stock, job.feed).call, **others}
     return {name: race(ours, side, seconds) for name, side in sides.items()}
 
 

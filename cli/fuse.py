@@ -10,6 +10,7 @@ import typer
 
 from sartor.cli._frame import command
 from sartor.cli._options import (
+    Device,
     Json,
     Model,
     NoHistory,
@@ -65,6 +66,7 @@ def fuse(
     shape: Shapes = None,
     report: Report = None,
     seed: Seed = 0,
+    device: Device = "cpu",
     threads: Threads = None,
     no_history: NoHistory = False,
     quiet: Quiet = False,
@@ -76,7 +78,8 @@ def fuse(
     sartor.load runs as one compiled kernel. A group is kept only if it measured faster than onnxruntime on the same
     operators, at the sizes that --shape gives to the model's named axes, and if its kernel gives the same results.
     Globs match names of nodes or operator types. The library of --emit-library runs the kernels in any program with
-    stock onnxruntime, on processors like this one.
+    stock onnxruntime, on processors like this one. With --device cuda groups are planned for a GPU, and timed against
+    torch and compared there; with --no-measure --no-verify that needs no GPU.
 
     Example:
         sartor fuse model.onnx -o fused.onnx
@@ -93,7 +96,8 @@ def fuse(
         given = {"--dry-run": dry_run, "--json": as_json, "--only": only, "--skip": skip, "--no-measure": not measure,
                  "--no-verify": not verify, "--require-single-kernel": require_single_kernel,
                  "--emit-library": emit_library, "--shape": shape, "--report": report, "--seed": seed,
-                 "--threads": threads, "--plan": plan is not PlanChoice.search}  # fmt: skip
+                 "--device": device != "cpu", "--threads": threads,
+                 "--plan": plan is not PlanChoice.search}  # fmt: skip
         _restore(model, output, [option for option, value in given.items() if value], argv)
         return
     if dry_run and emit_library is not None:
@@ -103,7 +107,8 @@ def fuse(
     selection = Selection(tuple(only or ()), tuple(skip or ()))
     demands = tuple(require_single_kernel or ())
     sizes, count = parse_shapes(shape), threads or default_threads()
-    options = Options(selection, measure, verify, demands, emit_library, count, seed, sizes, plan.value)
+    _check_device(device, measure or verify, emit_library)
+    options = Options(selection, measure, verify, demands, emit_library, device, count, seed, sizes, plan.value)
     _fuse(model, target, options, argv, report, as_json)
 
 
@@ -117,6 +122,17 @@ def _restore(model: str, output: str, others: list[str], argv: list[str] | None)
         raise UsageError(f"--inline excludes {', '.join(others)}", remedy="Leave out one or the other")
     check_target(output)
     note(str(restore(model, output, argv)))
+
+
+def _check_device(device: str, needed: bool, library: str | None) -> None:
+    """Raise for a device that is not at hand although kernels are to run on it, and for a library of its kernels."""
+    from sartor.share.device import parse, require
+
+    parse(device)
+    if device != "cpu" and library is not None:
+        raise UsageError("--emit-library holds kernels for the CPU", remedy="Leave out --device")
+    if needed:
+        require(device)
 
 
 def _check_targets(target: str | None, shown: str | None, report: str | None, library: str | None) -> None:

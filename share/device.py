@@ -57,15 +57,21 @@ def devices() -> Devices:
 
 def require(device: str) -> None:
     """Return when `cpu`, `cuda` or `cuda:N` can be used; raises UsageError or UnavailableError."""
-    if device == "cpu":
+    number = parse(device)
+    if number is None:
         return
-    match = re.fullmatch(r"cuda(?::(\d{1,4}))?", device)
-    if match is None:
-        raise UsageError("no such device", subject=f"device {device}", remedy="Use cpu, cuda or cuda:N")
     count = _usable_gpus()
-    if int(match[1] or 0) >= count:
+    if number >= count:
         reason = f"this installation can use {count} CUDA devices"
         raise UnavailableError(reason, subject=f"device {device}", remedy="Use the device cpu or see `sartor doctor`")
+
+
+def parse(device: str) -> int | None:
+    """Return the number of a CUDA device, None for the CPU; raises UsageError for another name."""
+    match = re.fullmatch(r"cpu|cuda(?::(\d{1,4}))?", device)
+    if match is None:
+        raise UsageError("no such device", subject=f"device {device}", remedy="Use cpu, cuda or cuda:N")
+    return None if device == "cpu" else int(match[1] or 0)
 
 
 def _usable_gpus() -> int:

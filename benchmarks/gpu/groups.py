@@ -57,7 +57,7 @@ def _measure(group: Group, shape: Shape, device: torch.device, clock: Clock, sec
 
 def _sides(group: Group, folder: Path, device: torch.device) -> dict[str, Side]:
     source, target = export_group(group, folder), folder / "fused.onnx"
-    fuse(str(source), str(target), Options(measure=False, verify=False), None)
+    fuse(str(source), str(target), Options(device="cuda", measure=False, verify=False), None)
     ours, session = fused_side(target, group.inputs, device)
     assert len(session.kernels) == 1, f"{group.name} is {len(session.kernels)} kernels"
     sides = {SARTOR: ours, EAGER: torch_side(group.function, group.inputs, device)}

@@ -58,7 +58,7 @@ def _sides(
 ) -> tuple[dict[str, Side], int]:
     target = folder / "fused.onnx"
     shapes = {axis: (size,) for axis, size in job.sizes.items()}
-    fuse(str(job.path), str(target), Options(measure=False, verify=False, shapes=shapes), None)
+    fuse(str(job.path), str(target), Options(device="cuda", measure=False, verify=False, shapes=shapes), None)
     inputs = [torch.from_numpy(array) for array in job.feed.values()]
     ours, session = fused_side(target, inputs, device)
     sides = {SARTOR: ours}

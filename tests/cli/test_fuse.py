@@ -192,7 +192,7 @@ def test_history(model: Path, sartor: RunSartor) -> None:
     assert (record["seed"], record["previous"]) == (7, None)
     parameters = {
         "only": ["Gelu"], "skip": [], "measure": True, "verify": True, "require": [], "threads": 1,
-        "shapes": {"batch": [2]}, "plan": "search",
+        "shapes": {"batch": [2]}, "plan": "search", "device": "cpu",
     }  # fmt: skip
     assert record["parameters"] == parameters
     assert fuse(first, "-o", second, "--no-measure", "-q") == 0

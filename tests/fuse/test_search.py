@@ -7,9 +7,9 @@ import onnx_ir as ir
 from onnx import helper
 from tests.kits import fuse_kit as kit
 
-from sartor.tools.fuse.coefficients import DEFAULTS
 from sartor.tools.fuse.group import find_groups
 from sartor.tools.fuse.options import Selection
+from sartor.tools.fuse.places import PROCESSOR
 from sartor.tools.fuse.plan import Group
 from sartor.tools.fuse.search import Search
 
@@ -18,7 +18,7 @@ F = np.float32
 
 def planned(model: ir.Model) -> list[Group]:
     """Search for the groups of a model."""
-    return find_groups(model, frozenset(), Selection(), Search({}, 1, DEFAULTS, 21))[0]
+    return find_groups(model, frozenset(), Selection(), Search({}, PROCESSOR, 21))[0]
 
 
 def test_a_chain_is_one_group() -> None:
@@ -41,7 +41,7 @@ def test_a_turn_of_the_last_axis_stays_outside() -> None:
         helper.make_node("Mul", ["b", "z"], ["y"]),
     ]
     model = kit.typed(kit.model(nodes, {"x": (F, [1024, 1024]), "z": (F, [1024, 1024])}, ["y"]))
-    search = Search({}, 1, DEFAULTS, 21)
+    search = Search({}, PROCESSOR, 21)
     best = search.alternatives(model.graph, list(model.graph))[0]
     assert [[node.op_type for node in pattern] for pattern in best] == [["Add", "Relu", "Mul"]]
 

@@ -16,7 +16,7 @@ import pytest
 from tests.conftest import ROOT
 
 from sartor.share.artifact import read_model
-from sartor.tools.fuse import decide
+from sartor.tools.fuse import places
 from sartor.tools.fuse.coefficients import DEFAULTS
 from sartor.tools.fuse.fuse import fuse
 from sartor.tools.fuse.options import Options
@@ -40,7 +40,7 @@ BERT_BEFORE, BERT_MOST, BERT_KERNELS = 280, 84, 74
 @pytest.fixture(autouse=True)
 def uncalibrated(monkeypatch: pytest.MonkeyPatch) -> None:
     """Plan with the coefficients that ship, also where the cache holds a calibration."""
-    monkeypatch.setattr(decide, "coefficients", lambda: DEFAULTS)
+    monkeypatch.setattr(places, "coefficients", lambda: DEFAULTS)
 
 
 def pinned() -> bool:

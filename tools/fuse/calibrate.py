@@ -27,6 +27,7 @@ from sartor.tools.fuse.cost import features, priced
 from sartor.tools.fuse.fit import fit, quality
 from sartor.tools.fuse.lower import lower
 from sartor.tools.fuse.measure import Setting, concrete_shapes, race_group
+from sartor.tools.fuse.places import PROCESSOR
 from sartor.tools.fuse.plan import Group
 from sartor.tools.fuse.schedule import Schedule, schedules
 from sartor.tools.fuse.score import Light
@@ -80,7 +81,7 @@ def point_of(group: Group, axes: Mapping[str, int], seconds: float = SECONDS) ->
     """Time a group on one thread; `axes` gives the sizes of all named axes."""
     shapes = concrete_shapes(group, axes)
     assert shapes is not None, "a size is missing"
-    times = race_group(group, shapes, Setting(axes, 1, SEED), seconds)
+    times = race_group(group, shapes, Setting(axes, PROCESSOR, SEED), seconds)
     planned = schedules(lower(group.call.function, group.call.inputs))
     return Point(group, planned, axes, 1, times["kernel"], times["stock"])
 

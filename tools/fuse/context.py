@@ -23,9 +23,9 @@ from sartor.share.artifact import write_model
 from sartor.share.cache import get, put
 from sartor.share.execute import run_session
 from sartor.share.inputs import random_inputs
-from sartor.share.runtime import load
 from sartor.share.timing import Race, race
-from sartor.tools.fuse.measure import Setting, runner
+from sartor.tools.fuse.measure import Setting
+from sartor.tools.fuse.places import Place
 
 SECONDS = 0.5
 """Time of one comparison."""
@@ -62,16 +62,7 @@ def burdens(
 
 
 def _entry(functions: Sequence[str], setting: Setting, identity: str) -> str:
-    import onnxruntime
-
-    facts = [
-        sorted(functions),
-        sorted(setting.axes.items()),
-        setting.threads,
-        onnxruntime.__version__,
-        SECONDS,
-        identity,
-    ]
+    facts = [sorted(functions), sorted(setting.axes.items()), *setting.place.facts, SECONDS, identity]
     return f"c_{hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:32]}.json"
 
 
@@ -91,18 +82,18 @@ def _search(fused: ir.Model, original: ir.Model, functions: Sequence[str], setti
         path = Path(folder) / "fused.onnx"
         # With external data every session maps the weights instead of copying them.
         write_model(fused, path, external_above=_EXTERNAL)
-        return _tried(path, original, functions, _feed(fused, setting), setting.threads)
+        return _tried(path, original, functions, _feed(fused, setting), setting.place)
 
 
 def _tried(
-    path: Path, original: ir.Model, functions: Sequence[str], feed: dict[str, np.ndarray], threads: int
+    path: Path, original: ir.Model, functions: Sequence[str], feed: dict[str, np.ndarray], place: Place
 ) -> dict[str, str]:
     """Leave out one function after the other; stay without those that the model is faster without."""
-    plain = load(original, threads=threads)
+    plain = place.open(original)
     run_session(plain, feed, "the model")
 
     def session(skip: frozenset[str]) -> Callable[[], object]:
-        return runner(load(path, threads=threads, skip=skip), feed)
+        return place.runner(place.open(path, skip), feed).call
 
     current = session(frozenset())
     try:
@@ -113,7 +104,7 @@ def _tried(
     dropped = _leave_out(functions, session, current)
     if dropped:
         current = session(frozenset(dropped))
-    held_back = _faster(runner(plain, feed), current)
+    held_back = _faster(place.runner(plain, feed).call, current)
     return dict.fromkeys(functions if held_back else dropped, "the model as a whole is faster without it")
 
 

@@ -10,9 +10,8 @@ import onnx_ir as ir
 
 from sartor.tools.fuse.coefficients import DEFAULTS, Caches, Coefficients, KernelRates, StockRates, names
 from sartor.tools.fuse.features import Walk, Work
-from sartor.tools.fuse.regions import FREE
 from sartor.tools.fuse.schedule import Schedule
-from sartor.tools.fuse.score import bytes_of
+from sartor.tools.fuse.score import FREE, bytes_of
 from sartor.tools.fuse.traffic import Traffic
 
 INLINE_BYTES, CHUNK_BYTES, CHUNKS_A_THREAD = 128 << 10, 64 << 10, 8

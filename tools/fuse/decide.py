@@ -10,13 +10,13 @@ from sartor.share import console
 from sartor.share.artifact import Model
 from sartor.share.errors import UsageError
 from sartor.tools.fuse import stock
-from sartor.tools.fuse.coefficients import Coefficients, coefficients
 from sartor.tools.fuse.context import burdens
 from sartor.tools.fuse.emit import emit
 from sartor.tools.fuse.group import costed, find_groups, mirrored
 from sartor.tools.fuse.judge import drop, judge, keep_all, packed
 from sartor.tools.fuse.measure import Setting, axis_sizes
 from sartor.tools.fuse.options import Options
+from sartor.tools.fuse.places import Place, place_for
 from sartor.tools.fuse.plan import Group, Plan, Verdict
 from sartor.tools.fuse.probe import probed_axes
 from sartor.tools.fuse.search import Search
@@ -28,38 +28,38 @@ def make_plan(model: Model, before: stock.StockView, options: Options) -> Plan:
 
     `before` is what onnxruntime makes of the model.
     """
-    rates = coefficients()
-    groups, refused = _groups(model, before.absorbed, options, rates)
-    setting, runs = _setting(model, groups, options, before.refusal is None)
-    groups = costed(groups, setting.axes, options.threads, rates)
+    place = place_for(options.device, options.threads)
+    groups, refused = _groups(model, before.absorbed if options.device == "cpu" else frozenset(), options, place)
+    setting, runs = _setting(model, groups, options, place, before.refusal is None)
+    groups = costed(groups, setting.axes, place)
     verdicts = keep_all(groups)
     if options.measure:
         with console.progress("measuring groups", len(groups)) as step:
             verdicts = judge(groups, setting, step)
-    verdicts = packed(verdicts, setting, options.measure, model.ir.opset_imports.get("", 1), rates)
+    verdicts = packed(verdicts, setting, options.measure, model.ir.opset_imports.get("", 1))
     if options.measure and runs:
         verdicts = _in_context(model, verdicts, setting)
     if options.verify:
         verdicts = _verified(model, verdicts, setting)
     after = before if before.refusal is not None else _fused_view(model, verdicts)
-    return Plan(verdicts, refused, before.dispatches, after.dispatches, rates.source)
+    return Plan(verdicts, refused, before.dispatches, after.dispatches, place.rates.source)
 
 
 def _groups(
-    model: Model, absorbed: frozenset[str], options: Options, rates: Coefficients
+    model: Model, absorbed: frozenset[str], options: Options, place: Place
 ) -> tuple[list[Group], dict[str, str]]:
     """Group the nodes that may share kernels, by search, as many as a kernel takes, or none."""
     if options.search == "off":
         return [], {}
     if options.search == "stitch-all":
-        return find_groups(model.ir, absorbed, options.selection)
+        return find_groups(model.ir, absorbed, options.selection, place=place)
     try:
         axes = axis_sizes(model.ir, options.shapes)
     except UsageError:
         # What is wrong with the sizes is said where they are needed to measure.
         axes = {}
-    planner = Search(axes, options.threads, rates, model.ir.opset_imports.get("", 1))
-    return find_groups(model.ir, absorbed, options.selection, planner)
+    planner = Search(axes, place, model.ir.opset_imports.get("", 1))
+    return find_groups(model.ir, absorbed, options.selection, planner, place)
 
 
 def _fused_view(model: Model, verdicts: Sequence[Verdict]) -> stock.StockView:
@@ -68,19 +68,21 @@ def _fused_view(model: Model, verdicts: Sequence[Verdict]) -> stock.StockView:
     return stock.remembered_view(_fused_copy(model.ir, kept), [model.sha256, members])
 
 
-def _setting(model: Model, groups: Sequence[Group], options: Options, loads: bool) -> tuple[Setting, bool]:
+def _setting(
+    model: Model, groups: Sequence[Group], options: Options, place: Place, loads: bool
+) -> tuple[Setting, bool]:
     """Fix the sizes at which groups are measured, and tell whether the model runs at these sizes as far as is known."""
     axes: dict[str, int] = {}
     try:
         axes = axis_sizes(model.ir, options.shapes)
         if options.measure and loads:
             axes = probed_axes(model.ir, groups, axes, options.shapes, options.seed)
-        return Setting(axes, options.threads, options.seed), loads
+        return Setting(axes, place, options.seed), loads
     except UsageError as error:
         if options.shapes and not axes:
             raise
         console.warn(f"{model.source}: {error.reason}. Groups of unknown sizes are left out. {error.remedy}")
-        return Setting(axes, options.threads, options.seed), False
+        return Setting(axes, place, options.seed), False
 
 
 def _in_context(model: Model, verdicts: tuple[Verdict, ...], setting: Setting) -> tuple[Verdict, ...]:

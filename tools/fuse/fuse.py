@@ -70,6 +70,7 @@ def _record(model: Model, options: Options, argv: Sequence[str]) -> None:
         "only": options.selection.only,
         "skip": options.selection.skip,
         "plan": options.search,
+        "device": options.device,
         "measure": options.measure,
         "verify": options.verify,
         "require": options.require,

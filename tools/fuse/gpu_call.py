@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from sartor.share.runtime.kernel import FunctionCall
 from sartor.tools.fuse.align import gpu_program
-from sartor.tools.fuse.axes import NotEmittableError
-from sartor.tools.fuse.gpu_kernel import GpuKernel, bind, choose, gpu_kernels
+from sartor.tools.fuse.axes import NotEmittableError, axis_size
+from sartor.tools.fuse.gpu_kernel import bind, choose, gpu_kernels
 from sartor.tools.fuse.gpu_launch import Planned, launch, launch_pack, plan, processors_of
-from sartor.tools.fuse.program import parts
+from sartor.tools.fuse.program import Load, parts, walk
 
 if TYPE_CHECKING:
     import torch
@@ -26,7 +26,7 @@ class GpuCall:
 
     def __init__(self, call: FunctionCall) -> None:
         """Write the kernels; raises NotEmittableError for the first thing that no kernel can do."""
-        self.name = call.function.name
+        self.types = call
         self._program = gpu_program(call.function, call.inputs)
         self._kernels = tuple(gpu_kernels(part) for part in parts(self._program))
         self._planned: dict[_Shapes, tuple[Planned, ...]] = {}
@@ -37,8 +37,8 @@ class GpuCall:
         `status` is an int32 on the device that becomes 1 where a gathered index is out of range. Raises
         SizesRefusedError for sizes that the function was not made for.
         """
-        planned = self.plan(inputs, processors_of(status.device))
-        if len(planned) > 1 and all(len(one.kernel.schedule.phases) == 1 for one in planned):
+        planned = self._plan(inputs, processors_of(status.device))
+        if self.packs(planned):
             found = launch_pack(planned, [inputs] * len(planned), status)
         else:
             found = [launch(one, inputs, status) for one in planned]
@@ -47,17 +47,34 @@ class GpuCall:
             outputs.update({one.kernel.program.position(i): tensor for i, tensor in enumerate(tensors)})
         return [outputs[i] for i in range(len(outputs))]
 
-    def plan(self, inputs: Sequence[torch.Tensor | None], processors: int) -> tuple[Planned, ...]:
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """The sources of all kernels."""
+        return tuple(kernel.source for kernels in self._kernels for kernel in kernels)
+
+    @property
+    def names(self) -> frozenset[str]:
+        """The named sizes that a launch depends on."""
+        loads = [value for value in walk(self._program.outputs) if isinstance(value, Load)]
+        axes = [axis for value in (*loads, *self._program.outputs) for axis in value.axes]
+        return frozenset(name for axis in axes for name in axis_size(axis).names)
+
+    @staticmethod
+    def packs(planned: Sequence[Planned]) -> bool:
+        """Tell whether all parts run in one launch: none has barriers."""
+        return len(planned) > 1 and all(len(one.kernel.schedule.phases) == 1 for one in planned)
+
+    def planned(self, names: Mapping[str, int], processors: int) -> tuple[Planned, ...]:
+        """Decide how the parts run for the values of named sizes."""
+        chosen = [choose(kernels, names, processors) for kernels in self._kernels]
+        return tuple(plan(kernel, names, processors) for kernel in chosen)
+
+    def _plan(self, inputs: Sequence[torch.Tensor | None], processors: int) -> tuple[Planned, ...]:
         """Decide how the parts run on inputs of these sizes, or remember what was decided."""
         key = tuple(None if tensor is None else tuple(tensor.shape) for tensor in inputs)
         if key not in self._planned:
-            names = bind(self._program, key)
-            self._planned[key] = tuple(_plan(kernels, names, processors) for kernels in self._kernels)
+            self._planned[key] = self.planned(bind(self._program, key), processors)
         return self._planned[key]
-
-
-def _plan(kernels: Sequence[GpuKernel], names: dict[str, int], processors: int) -> Planned:
-    return plan(choose(kernels, names, processors), names, processors)
 
 
 def kernel_for_call(call: FunctionCall) -> GpuCall | None:

@@ -7,40 +7,38 @@ from dataclasses import replace
 
 import onnx_ir as ir
 
-from sartor.tools.fuse.coefficients import DEFAULTS, Coefficients
-from sartor.tools.fuse.cost import bytes_saved, predicted_us
-from sartor.tools.fuse.lower import lower
+from sartor.tools.fuse.cost import bytes_saved
 from sartor.tools.fuse.options import Selection
+from sartor.tools.fuse.places import PROCESSOR, Cost, Place
 from sartor.tools.fuse.plan import Group
 from sartor.tools.fuse.regions import Analysis, Planner, Region, find_regions
-from sartor.tools.fuse.schedule import Leaf, Loop, Schedule, schedules
 
 
 def find_groups(
-    model: ir.Model, absorbed: frozenset[str], selection: Selection, planner: Planner | None = None
+    model: ir.Model,
+    absorbed: frozenset[str],
+    selection: Selection,
+    planner: Planner | None = None,
+    place: Place = PROCESSOR,
 ) -> tuple[list[Group], dict[str, str]]:
-    """Find the groups of all graphs of a model, and why the other nodes are in none."""
-    analysis = Analysis(model.opset_imports.get("", 1), absorbed, planner=planner)
+    """Find the groups of all graphs of a model for a place, and why the other nodes are in none."""
+    analysis = Analysis(model.opset_imports.get("", 1), absorbed, planner=planner, place=place)
     nodes = [node for graph in model.graphs() for node in graph]
     analysis.refused.update({node: "not selected" for node in nodes if not selection.admits(node)})
     regions = [region for graph in model.graphs() for region in find_regions(graph, analysis)]
     return [_group(i, region) for i, region in enumerate(regions)], _reasons(analysis)
 
 
-def costed(
-    groups: Sequence[Group], axes: Mapping[str, int], threads: int, coefficients: Coefficients = DEFAULTS
-) -> list[Group]:
+def costed(groups: Sequence[Group], axes: Mapping[str, int], place: Place) -> list[Group]:
     """Add how a group is composed, and what it saves and costs at given sizes."""
-    known: dict[object, tuple[str, float | None]] = {}
+    known: dict[object, Cost] = {}
     out = []
     for group in groups:
         key = (group.call.function.name, group.call.inputs)
         if key not in known:
-            planned = schedules(lower(group.call.function, group.call.inputs))
-            known[key] = composition(planned), predicted_us(planned, axes, threads, coefficients)
-        named, time = known[key]
-        saved = bytes_saved(group.nodes, group.outputs, axes)
-        out.append(replace(group, composition=named, bytes_saved=saved, predicted_us=time))
+            known[key] = place.cost(group.call, axes)
+        cost, saved = known[key], bytes_saved(group.nodes, group.outputs, axes)
+        out.append(replace(group, composition=cost.composition, bytes_saved=saved, predicted_us=cost.predicted_us))
     return out
 
 
@@ -58,26 +56,6 @@ def _group(number: int, region: Region) -> Group:
         outputs=region.outlined.outputs,
         call=region.call,
     )
-
-
-def composition(parts: Sequence[Schedule]) -> str:
-    """Name how the operators of a kernel hand on their values (FusionStitching, table 1).
-
-    packing: parts of a kernel have no value in common; thread: in registers; warp: a row in cache between loops over
-    it; block: several rows; global: one task does it all.
-    """
-    if len(parts) > 1:
-        return "packing"
-    (planned,) = parts
-    if not any(root.folds for root in planned.roots):
-        return "thread"
-    if not planned.parallel:
-        return "global"
-    return "block" if _depth(planned.tree) > 1 else "warp"
-
-
-def _depth(tree: Sequence[Loop | Leaf]) -> int:
-    return max((1 + _depth(item.body) for item in tree if isinstance(item, Loop)), default=0)
 
 
 def mirrored(groups: Sequence[Group], original: ir.Model, copy: ir.Model) -> list[Group]:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from sartor.tools.fuse.coefficients import Coefficients
 from sartor.tools.fuse.group import costed
 from sartor.tools.fuse.measure import GAIN, Setting, measure
 from sartor.tools.fuse.packing import bundles, pack
+from sartor.tools.fuse.places import Place
 from sartor.tools.fuse.plan import Group, Measurement, Verdict
 
 Step = Callable[[int], None]
@@ -27,31 +27,30 @@ def judge(groups: Sequence[Group], setting: Setting, step: Step) -> tuple[Verdic
         key = (group.call.function.name, group.call.inputs)
         if key not in known:
             known[key] = measure(group, setting)
-        verdicts.append(_verdict(group, known[key]))
+        verdicts.append(_verdict(group, known[key], setting.place))
         step(1)
     return tuple(verdicts)
 
 
-def _verdict(group: Group, times: Measurement) -> Verdict:
+def _verdict(group: Group, times: Measurement, place: Place) -> Verdict:
     if times.measured_us is None or times.baseline_us is None:
         return Verdict(group, times, False, f"it could not be measured: {times.obstacle}")
     verdict = Verdict(group, times, True, "")
+    rival = "onnxruntime" if place.device == "cpu" else "torch"
     if verdict.ratio >= GAIN:
-        return replace(verdict, reason=f"{verdict.ratio:.2f} times as fast as onnxruntime")
-    return replace(verdict, kept=False, reason=f"only {verdict.ratio:.2f} times as fast as onnxruntime")
+        return replace(verdict, reason=f"{verdict.ratio:.2f} times as fast as {rival}")
+    return replace(verdict, kept=False, reason=f"only {verdict.ratio:.2f} times as fast as {rival}")
 
 
-def packed(
-    verdicts: Sequence[Verdict], setting: Setting, measured: bool, opset: int, rates: Coefficients
-) -> tuple[Verdict, ...]:
+def packed(verdicts: Sequence[Verdict], setting: Setting, measured: bool, opset: int) -> tuple[Verdict, ...]:
     """Pack kept groups into fewer kernels, where that is not slower than the kernels one by one."""
     known = {verdict.group: verdict for verdict in verdicts}
     out = dict(known)
     for bundle in bundles([verdict.group for verdict in verdicts if verdict.kept]):
-        made = pack(bundle, opset)
+        made = pack(bundle, opset, setting.place)
         if made is None:
             continue
-        (whole,) = costed([made], setting.axes, setting.threads, rates)
+        (whole,) = costed([made], setting.axes, setting.place)
         (verdict,) = judge([whole], setting, lambda _: None) if measured else keep_all([whole])
         if measured and not _pays(verdict, [known[group] for group in bundle]):
             continue

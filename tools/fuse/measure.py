@@ -7,23 +7,19 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
-import numpy as np
 import onnx_ir as ir
 
 from sartor.share.cache import get, put
 from sartor.share.errors import InputRefusedError, UsageError
 from sartor.share.execute import run_session
 from sartor.share.inputs import random_inputs, resolve_shapes
-from sartor.share.runtime import kernels_of, load
 from sartor.share.runtime.kernel import TensorType
 from sartor.share.timing import race
 from sartor.tools.fuse.axes import NotEmittableError, parse_size, size_of
-from sartor.tools.fuse.compile import object_name
-from sartor.tools.fuse.kernel import kernel_source
+from sartor.tools.fuse.places import Place
 from sartor.tools.fuse.plan import DOMAIN, Group, Measurement
 
 SECONDS = 0.08
@@ -35,10 +31,10 @@ GAIN = 1.03
 
 @dataclass(frozen=True)
 class Setting:
-    """Under which conditions groups are timed: the sizes of named axes, threads, seed."""
+    """Under which conditions groups are timed and compared: the sizes of named axes, the place, the seed."""
 
     axes: Mapping[str, int]
-    threads: int
+    place: Place
     seed: int
 
 
@@ -117,40 +113,25 @@ def _concrete(kind: TensorType, axes: Mapping[str, int]) -> tuple[int, ...] | No
 
 
 def _entry(group: Group, shapes: Mapping[str, tuple[int, ...]], setting: Setting) -> str:
-    import onnxruntime
-
-    _, source = kernel_source(group.call)
-    facts = [object_name(source), sorted(shapes.items()), setting.threads, onnxruntime.__version__, SECONDS]
+    facts = [setting.place.identity(group.call), sorted(shapes.items()), *setting.place.facts, SECONDS]
     return f"m_{hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:32]}.json"
 
 
 def race_group(
     group: Group, shapes: Mapping[str, tuple[int, ...]], setting: Setting, seconds: float
 ) -> dict[str, float]:
-    """Time a group as a kernel and in onnxruntime on the same random inputs; return microseconds a call.
+    """Time a group as a kernel and as its nodes one by one on the same random inputs; return microseconds a call.
 
     Raises InputRefusedError and UsageError where either does not run.
     """
-    model = group_model(group)
+    model, place = group_model(group), setting.place
     given = {value.name: shapes[value.name] for value in model.graph.inputs if value.name is not None}
     feed = random_inputs(model, given, [setting.seed])
-    fused = load(model, threads=setting.threads)
-    if not kernels_of(fused):
+    fused = place.open(model)
+    if not place.kernels(fused):
         raise InputRefusedError("no session takes its kernel")
-    stock = load(model, threads=setting.threads, skip=frozenset(function.name for function in model.functions.values()))
+    stock = place.open(model, frozenset(function.name for function in model.functions.values()))
     run_session(stock, feed, "the group")
-    result = race(runner(fused, feed), runner(stock, feed), seconds)
-    return {"kernel": result.a.minimum, "stock": result.b.minimum}
-
-
-def runner(session: Any, feed: Mapping[str, np.ndarray]) -> Callable[[], object]:
-    """Return a call that runs a session on fixed inputs with as little overhead as its interface allows."""
-    if not hasattr(session, "io_binding") or any(array.dtype == object for array in feed.values()):
-        return lambda: session.run(None, dict(feed))
-    binding = session.io_binding()
-    for name, array in feed.items():
-        # np.ascontiguousarray would make a scalar a vector.
-        binding.bind_cpu_input(name, np.require(array, requirements="C"))
-    for output in session.get_outputs():
-        binding.bind_output(output.name)
-    return lambda: session.run_with_iobinding(binding)
+    a, b = place.runner(fused, feed), place.runner(stock, feed)
+    result = race(a.call, b.call, seconds)
+    return {"kernel": result.a.minimum / a.repeats, "stock": result.b.minimum / b.repeats}

@@ -45,6 +45,7 @@ class Options:
     verify: bool = True
     require: tuple[str, ...] = ()
     library: str | None = None
+    device: str = "cpu"
     threads: int = 1
     seed: int = 0
     shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)

@@ -14,6 +14,7 @@ from graphlib import TopologicalSorter
 
 import onnx_ir as ir
 
+from sartor.tools.fuse.places import PROCESSOR, Place
 from sartor.tools.fuse.plan import Group
 from sartor.tools.fuse.regions import Analysis, Region, make_region, producers
 from sartor.tools.fuse.rules import RULES
@@ -68,11 +69,11 @@ def _counts(unit: Unit) -> bool:
     return isinstance(unit, Group) or unit.op_type not in RULES
 
 
-def pack(bundle: Sequence[Group], opset: int) -> Group | None:
+def pack(bundle: Sequence[Group], opset: int, place: Place = PROCESSOR) -> Group | None:
     """Make one group of several; None where no kernel takes them together."""
     graph = bundle[0].graph
     inside = {node for group in bundle for node in group.nodes}
-    made = make_region(graph, [node for node in graph if node in inside], Analysis(opset))
+    made = make_region(graph, [node for node in graph if node in inside], Analysis(opset, place=place))
     if not isinstance(made, Region):
         return None
     outlined = made.outlined

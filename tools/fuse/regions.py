@@ -17,9 +17,10 @@ import onnx_ir as ir
 from sartor.share.runtime.kernel import FunctionCall, TensorType
 from sartor.tools.fuse import ops
 from sartor.tools.fuse.axes import NotEmittableError
-from sartor.tools.fuse.kernel import kernel_source
 from sartor.tools.fuse.outline import Outline, constant_array, external_outputs, outline, tensor_type
+from sartor.tools.fuse.places import PROCESSOR, Place
 from sartor.tools.fuse.rules import RULES, Kind
+from sartor.tools.fuse.score import FREE
 from sartor.tools.fuse.transposes import runs_in_product
 
 _SHAPE_OPS = frozenset({"Shape", "Size"})
@@ -28,9 +29,6 @@ _SHAPE_ELEMENTS = 16
 
 SEARCHED = 3
 """Nodes from which on there is more than one plan worth a look."""
-
-FREE = frozenset({"Reshape", "Squeeze", "Unsqueeze", "Flatten", "Identity", "Dropout"})
-"""Operators that onnxruntime runs without copying."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,6 +62,7 @@ class Analysis:
     """Why a function called with these types has no kernel, or None if it has one."""
     planner: Planner | None = None
     """Without one, everything that can share a kernel does."""
+    place: Place = PROCESSOR
 
 
 def find_regions(graph: ir.Graph, analysis: Analysis) -> list[Region]:
@@ -102,7 +101,7 @@ def _reason(node: ir.Node, analysis: Analysis) -> str | None:
         known = tensor_type(value)
         if known is None or any(dim is None for dim in known.shape):
             return "a shape is unknown"
-        if known.dtype not in ops.CPU_STORAGE:
+        if known.dtype not in analysis.place.storage:
             return f"element type {known.dtype.name.lower()}"
     return None
 
@@ -277,14 +276,14 @@ def make_region(graph: ir.Graph, nodes: Sequence[ir.Node], analysis: Analysis) -
     call = FunctionCall(outlined.function, inputs, _types(outlined.outputs))
     key = (call.function.name, call.inputs)
     if key not in analysis.emittable:
-        analysis.emittable[key] = _obstacle(call)
+        analysis.emittable[key] = _obstacle(call, analysis.place)
     return analysis.emittable[key] or Region(graph, tuple(nodes), outlined, call)
 
 
-def _obstacle(call: FunctionCall) -> str | None:
+def _obstacle(call: FunctionCall, place: Place) -> str | None:
     """Return why a function has no kernel for the types of a call, or None if it has one."""
     try:
-        kernel_source(call)
+        place.identity(call)
     except NotEmittableError as error:
         return str(error)
     return None

@@ -39,6 +39,9 @@ WORK: Mapping[str, float] = {
 
 LIGHT_WORK = 0.02
 
+FREE = frozenset({"Reshape", "Squeeze", "Unsqueeze", "Flatten", "Identity", "Dropout"})
+"""Operators that onnxruntime runs without copying."""
+
 PICKING = frozenset({"Gather", "GatherElements", "GatherND", "Slice"})
 """Operators that read no more of their input than they write."""
 

@@ -7,14 +7,11 @@ from collections.abc import Mapping, Sequence
 import onnx_ir as ir
 
 from sartor.share.runtime.kernel import FunctionCall, TensorType
-from sartor.tools.fuse.coefficients import Coefficients
-from sartor.tools.fuse.cost import predicted_us
 from sartor.tools.fuse.explore import Space, Vertex, bits, explore
-from sartor.tools.fuse.lower import lower
-from sartor.tools.fuse.regions import FREE, Analysis, make_region
+from sartor.tools.fuse.places import Place
+from sartor.tools.fuse.regions import Analysis, make_region
 from sartor.tools.fuse.rules import RULES, Kind
-from sartor.tools.fuse.schedule import schedules
-from sartor.tools.fuse.score import UNKNOWN, Light
+from sartor.tools.fuse.score import FREE, UNKNOWN, Light
 from sartor.tools.fuse.transposes import moves_last_axis
 
 TURN_NS = 0.3
@@ -25,10 +22,10 @@ written by the stride."""
 class Search:
     """Prices nodes at given sizes of the named axes, by the light evaluator and by the cost model."""
 
-    def __init__(self, axes: Mapping[str, int], threads: int, coefficients: Coefficients, opset: int) -> None:
-        self.axes, self.threads, self.coefficients = axes, threads, coefficients
-        self.light = Light(axes, coefficients)
-        self.analysis = Analysis(opset)
+    def __init__(self, axes: Mapping[str, int], place: Place, opset: int) -> None:
+        self.axes, self.place = axes, place
+        self.light = Light(axes, place.rates)
+        self.analysis = Analysis(opset, place=place)
         self._known: dict[tuple[str, tuple[TensorType | None, ...]], float] = {}
 
     def alternatives(self, graph: ir.Graph, nodes: Sequence[ir.Node]) -> list[list[list[ir.Node]]]:
@@ -44,10 +41,7 @@ class Search:
     def _predicted(self, call: FunctionCall) -> float:
         key = (call.function.name, call.inputs)
         if key not in self._known:
-            parts = schedules(lower(call.function, call.inputs))
-            atoms = {atom for part in parts for string in part.layout.memory() for atom in string}
-            unknown = {name: UNKNOWN for atom in atoms for name in atom.size.names}
-            found = predicted_us(parts, {**unknown, **self.axes}, self.threads, self.coefficients)
+            found = self.place.cost(call, self.axes, UNKNOWN).predicted_us
             assert found is not None, "every size has been filled in"
             self._known[key] = found
         return self._known[key]

@@ -27,18 +27,14 @@ from sartor.share.cache import get, put
 from sartor.share.errors import InputRefusedError, UsageError
 from sartor.share.execute import run_session
 from sartor.share.inputs import Arrays, random_inputs
-from sartor.share.runtime import kernels_of, load
 from sartor.tools.fuse.accuracy import JUMPS, SHAKEN, Accuracy, accuracy, change, precision, worst
 from sartor.tools.fuse.axes import NotEmittableError, parse_size
-from sartor.tools.fuse.compile import compile_object, object_name
-from sartor.tools.fuse.kernel import kernel_source
 from sartor.tools.fuse.measure import Setting, concrete_shapes, group_model
 from sartor.tools.fuse.plan import Group, Verdict, Verification
 
 if TYPE_CHECKING:
-    import onnxruntime
-
     from sartor.share.double import Twin
+    from sartor.share.execute import Session
 
 SECONDS = 6.0
 """Processor time after which no further comparison starts; the next run goes on where this one stopped."""
@@ -83,11 +79,11 @@ class KernelFailedError(Exception):
 
 @dataclass(frozen=True)
 class Sides:
-    """One call as a kernel, as onnxruntime runs its body, and in float64 where that can be had."""
+    """One call as a kernel, as its nodes run one by one, and in float64 where that can be had."""
 
     model: ir.Model
-    ours: onnxruntime.InferenceSession
-    stock: onnxruntime.InferenceSession
+    ours: Session
+    stock: Session
     twin: Twin | None
     jumps: bool
 
@@ -133,7 +129,7 @@ def verification(group: Group, setting: Setting, budget: Budget) -> Verification
         return Verification(**json.loads(found))
     if budget.left <= 0:
         return Verification(reason=BUDGET)
-    compile_object(kernel_source(group.call)[1])
+    setting.place.prepare(group.call)
     try:
         with budget.spend():
             made = _compared(group, shapes, setting, budget.left)
@@ -181,10 +177,10 @@ def _elements(shapes: Sizes) -> int:
 
 
 def _entry(group: Group, shapes: Sequence[Sizes], setting: Setting) -> str:
-    _, source = kernel_source(group.call)
+    place = setting.place
     facts = [
-        *(object_name(source), group.call.function.name, shapes, _weights(group)),
-        *(setting.threads, setting.seed, _judges()),
+        *(place.identity(group.call), group.call.function.name, shapes, _weights(group)),
+        *(*place.facts, setting.seed, _judges()),
     ]
     return f"v_{hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:32]}.json"
 
@@ -242,11 +238,11 @@ def _complaint(found: Accuracy, output: int) -> str:
 
 
 def _sides(group: Group, setting: Setting) -> Sides:
-    model = group_model(group)
-    ours = load(model, threads=setting.threads)
-    if not kernels_of(ours):
+    model, place = group_model(group), setting.place
+    ours = place.open(model)
+    if not place.kernels(ours):
         raise InputRefusedError("no session takes its kernel")
-    stock = load(model, threads=setting.threads, skip=frozenset([group.call.function.name]))
+    stock = place.open(model, frozenset([group.call.function.name]))
     jumps = any(node.op_type in JUMPS for node in group.call.function)
     return Sides(model, ours, stock, _twin(model), jumps)
 

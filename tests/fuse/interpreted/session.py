@@ -41,7 +41,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Exporter]:
 
 def check(source: Path, target: Path) -> None:
     """Fuse a model and compare the session with stock onnxruntime on two draws of inputs."""
-    plan = fuse(str(source), str(target), Options(measure=False, verify=False), None)
+    plan = fuse(str(source), str(target), Options(device="cuda", measure=False, verify=False), None)
     functions = {group.call.function.name for group in plan.kept}
     model = ir.load(target)
     session = DeviceSession(model, torch.device("cpu"), None)
