@@ -62,7 +62,8 @@ def test_a_calibration_is_kept_and_read(made: tuple[Calibration, str], file: Pat
     # What the groups do not tell stays as it ships.
     assert calibration.coefficients.kernel.gathered == DEFAULTS.kernel.gathered
     assert calibration.coefficients.kernel.fork == DEFAULTS.kernel.fork
-    assert calibration.coefficients.kernel.call > 0
+    # Groups this few do not part what a call costs from what its arguments cost.
+    assert calibration.coefficients.kernel.call + calibration.coefficients.kernel.argument > 0
 
 
 def test_the_file_says_what_was_measured(file: Path) -> None:
