@@ -8,6 +8,7 @@ them by rates that are measured, so that only ratios matter.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from enum import Enum
 
@@ -99,6 +100,7 @@ _ROWS = (
     _light("abs", "fabs_{t}({0})", "abs({0})"),
     _light("maximum", "max_{t}({0}, {1})", "max({0}, {1})"),
     _light("minimum", "min_{t}({0}, {1})", "min({0}, {1})"),
+    _light("peak", "peak_{t}({0}, {1})"),
     _light("floor", "floor_{t}({0})", "{0}"),
     _light("ceil", "ceil_{t}({0})", "{0}"),
     _light("rint", "rint_{t}({0})", "{0}"),
@@ -135,13 +137,29 @@ _ROWS = (
 SCALARS: dict[str, Scalar] = {row.name: row for row in _ROWS}
 """Every scalar operator but `where` and `cast`, whose operands have types of their own."""
 
-REDUCTIONS: dict[str, str] = {"sum": "accumulate", "prod": "multiply_up", "max": "maximum", "min": "minimum"}
+REDUCTIONS: dict[str, str] = {
+    "sum": "accumulate", "prod": "multiply_up", "max": "maximum", "min": "minimum", "peak": "peak",
+}  # fmt: skip
 """The scalar operator with which a reduction folds a new element into its accumulator.
 
-Those of sum and prod may be reassociated, which vectorises them; `add` and `mul` are IEEE but for contraction.
+Those of sum and prod may be reassociated, which vectorises them; `add` and `mul` are IEEE but for contraction. `peak` is
+a maximum that may be any number where an element is NaN, which spares a comparison for each element. It is for
+expressions that are NaN whatever it gives, such as a softmax, where exp(NaN - peak) is a part of the sum.
 """
 
 WHERE_COST, CAST_COST = 0.04, 0.03
+
+
+def neutral(op: str, kind: str) -> float:
+    """Return the number that leaves every other as it is in a reduction of a compute type."""
+    if op in ("sum", "prod"):
+        number = int(op == "prod")
+        return float(number) if kind[0] == "f" else number
+    highest = op == "min"
+    if kind[0] == "f":
+        return math.inf if highest else -math.inf
+    bits = int(kind[1:]) - (kind[0] == "i")
+    return 2**bits - 1 if highest else -(2**bits) * (kind[0] == "i")
 
 
 def compute_type(dtype: ir.DataType) -> str:

@@ -171,6 +171,39 @@ def _make_shift(name: str, left: bool) -> Any:
     return intrinsic(shift)
 
 
+def _make_peak(element: str) -> Any:
+    """Make a maximum that is undefined where an operand is NaN."""
+    kind, operand = _NUMBA[element], _memory_type(element)
+
+    def peak(typingctx: Any, x: Any, y: Any) -> Any:
+        def generate(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+            declared = ir.FunctionType(operand, [operand, operand])
+            function = builder.module.declare_intrinsic("llvm.maxnum", [operand], declared)
+            return builder.call(function, arguments, fastmath=("nnan", "nsz"))
+
+        return kind(kind, kind), generate
+
+    return intrinsic(peak)
+
+
+def _make_settle(element: str) -> Any:
+    """Make the function that gives an undefined value some number, the same for all that read it.
+
+    It is an empty piece of assembly: LLVM would move its own instruction `freeze` into the loop, before every fold.
+    """
+    kind, operand = _NUMBA[element], _memory_type(element)
+    word = _WIDTH[element[1:]]
+
+    def settle(typingctx: Any, x: Any) -> Any:
+        def generate(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+            bits = builder.bitcast(arguments[0], word)
+            return builder.bitcast(builder.asm(ir.FunctionType(word, [word]), "", "=r,0", [bits], False), operand)
+
+        return kind(kind), generate
+
+    return intrinsic(settle)
+
+
 def _rounding(name: str, intrinsic_name: str, element: str) -> Any:
     def body(x: Any) -> Any:
         return x.call(intrinsic_name)
@@ -189,6 +222,7 @@ def namespace() -> dict[str, Any]:
     for element in ("f32", "f64"):
         out.update({f"{name}_{element}": binary(element, body) for name, body in _ARITHMETIC.items()})
         out[f"neg_{element}"] = unary(element, operator.neg)
+        out |= {f"peak_{element}": _make_peak(element), f"settle_{element}": _make_settle(element)}
     for name in COMPUTE:
         if name[0] in "iu":
             out.update({f"shift_left_{name}": _make_shift(name, True), f"shift_right_{name}": _make_shift(name, False)})

@@ -109,7 +109,7 @@ class _Part:
         """Set an accumulator, or a buffer of them, to the neutral element."""
         assert isinstance(root.value, Reduce)
         kind = ops.compute_type(root.value.dtype)
-        start = neutral(root.value.op, kind)
+        start = f"{kind}({ops.neutral(root.value.op, kind)})"
         if self._scalar(root, bound):
             name = self.out.fresh("a")
             self.out.line(f"{name} = {start}")
@@ -137,8 +137,10 @@ class _Part:
         name = self.accumulators.get(root)
         if name is None:
             return
+        kind = ops.compute_type(root.value.dtype)
+        if settled := _settled(root, name, kind):
+            self.out.line(f"{name} = {settled}")
         if root in self.values.slots:
-            kind = ops.compute_type(root.value.dtype)
             at = self.values.offset(self.values.slot_order(root), {}, self.values.stored_count, shift=True)
             self.out.line(f"store_{kind}({self.values.slots[root]}, {at.text}, {name}, {self.values.tensor[root]})")
         self.out.remember((root.value, ()), Placed(name, self.out.depth))
@@ -171,15 +173,10 @@ class _Part:
         slot, number = self.values.slots[root], self.values.tensor[root]
         old = f"load_{kind}({slot}, {at.text}, {number})"
         folded = f"{kind}({ops.scalar_expression(op, dtype, [old, place.text])})"
-        self.out.line(f"store_{kind}({slot}, {at.text}, {folded}, {number})")
+        self.out.line(f"store_{kind}({slot}, {at.text}, {_settled(root, folded, kind) or folded}, {number})")
 
 
-def neutral(op: str, kind: str) -> str:
-    """Spell the neutral element of a reduction."""
-    if op in ("sum", "prod"):
-        return f"{kind}({0 if op == 'sum' else 1})"
-    if kind[0] == "f":
-        return f"{kind}({'-' * (op == 'max')}inf)"
-    bits = int(kind[1:])
-    low, high = (0, 2**bits - 1) if kind[0] == "u" else (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
-    return f"{kind}({low if op == 'max' else high})"
+def _settled(root: Root, text: str, kind: str) -> str:
+    """Spell what makes a number of a fold that LLVM may leave undefined; empty where a fold is always defined."""
+    assert isinstance(root.value, Reduce)
+    return f"settle_{kind}({text})" if root.value.op == "peak" else ""

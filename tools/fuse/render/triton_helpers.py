@@ -39,6 +39,12 @@ def fold_max(x: tl.tensor, y: tl.tensor) -> tl.tensor:
 
 
 @jit
+def fold_peak(x: tl.tensor, y: tl.tensor) -> tl.tensor:
+    """Give the larger; a NaN loses against a number."""
+    return tl.maximum(x, y)
+
+
+@jit
 def fold_min(x: tl.tensor, y: tl.tensor) -> tl.tensor:
     """Give the smaller, or NaN where either is NaN."""
     return tl.minimum(x, y, propagate_nan=tl.PropagateNan.ALL)

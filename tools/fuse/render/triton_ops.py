@@ -34,7 +34,7 @@ _SHARED = {
 FLOATING: dict[str, str] = {
     **_SHARED,
     "div": "div_{t}({0}, {1})", "neg": "-{0}", "floor": "tl.floor({0})", "ceil": "tl.ceil({0})",
-    "rint": "rint_{t}({0})", "sqrt": "sqrt_{t}({0})", "sign": "sign({0})", "isnan": "{0} != {0}",
+    "rint": "rint_{t}({0})", "sqrt": "sqrt_{t}({0})", "peak": "tl.maximum({0}, {1})", "sign": "sign({0})", "isnan": "{0} != {0}",
     "sin": "tl.sin({0})", "cos": "tl.cos({0})", "fmod": "fmod_f64({0}, {1})", "pow": "pow_f64({0}, {1})",
     **{name: f"{name}_{{t}}({{0}})" for name in FORMULAS},
     **{name: f"{name}_f64({{0}})" for name in DOUBLE},
@@ -73,13 +73,8 @@ def literal(value: float | int | bool, kind: str) -> str:
 
 def neutral(op: str, kind: str) -> str:
     """Spell the number that a reduction starts from."""
-    if op in ("sum", "prod"):
-        return repr(float(op == "prod") if kind[0] == "f" else int(op == "prod"))
-    if kind[0] == "f":
-        return f'float("{"-" * (op == "max")}inf")'
-    bits = int(kind[1:])
-    low, high = (0, 2**bits - 1) if kind[0] == "u" else (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
-    return str(low if op == "max" else high)
+    number = ops.neutral(op, kind)
+    return repr(number) if math.isfinite(number) else f'float("{number}")'
 
 
 def conversion(source: Value, target: Value, text: str) -> str:

@@ -15,14 +15,14 @@ D = ir.DataType
 
 def softmax(x: Value, axes: list[int]) -> Value:
     """Return exp(x - max) / sum(exp(x - max)) over some axes."""
-    shifted = apply("sub", x, reduce("max", x, axes, True))
+    shifted = apply("sub", x, reduce("peak", x, axes, True))
     power = apply("exp", shifted)
     return apply("mul", power, reciprocal(reduce("sum", power, axes, True)))
 
 
 def log_softmax(x: Value, axes: list[int]) -> Value:
     """Return x - max - log(sum(exp(x - max))) over some axes."""
-    shifted = apply("sub", x, reduce("max", x, axes, True))
+    shifted = apply("sub", x, reduce("peak", x, axes, True))
     return apply("sub", shifted, apply("log", reduce("sum", apply("exp", shifted), axes, True)))
 
 
