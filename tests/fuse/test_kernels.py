@@ -58,6 +58,26 @@ def test_empty_batch() -> None:
     assert kit.call(kernel, [np.ones((0, 5), F)])[0].shape == (0, 5)
 
 
+@pytest.mark.parametrize("operator", ["Softmax", "LogSoftmax"])
+@pytest.mark.parametrize("shape", [(9, 5), (9, 77), (9, 300)])
+@pytest.mark.parametrize("axis", [0, 1])
+def test_softmax_of_special_numbers(operator: str, shape: tuple[int, int], axis: int) -> None:
+    """A NaN or an infinity makes its row NaN, a row of nothing but -inf too; -inf among numbers weighs nothing."""
+    x = np.random.default_rng(0).standard_normal(shape).astype(F)
+    rows = x if axis == 1 else x.T
+    for row, values in enumerate([(np.nan,), (-np.nan, np.inf), (np.inf,), (-np.inf,), (-np.inf, np.nan)]):
+        rows[row, [(7 * row + 3 * i) % rows.shape[1] for i in range(len(values))]] = values
+    if len(rows) > 6:
+        rows[5:7] = [-np.inf], [np.nan]
+    wide = x.astype(np.float64)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        power = np.exp(wide - wide.max(axis, keepdims=True))
+        expected = power / power.sum(axis, keepdims=True)
+        expected = np.log(expected) if operator == "LogSoftmax" else expected
+    kernel = kit.compiled(one_node(operator, {"x": (F, list(shape))}, axis=axis))
+    np.testing.assert_allclose(kit.call(kernel, [x])[0], expected, rtol=1e-5, atol=1e-6)
+
+
 @pytest.mark.parametrize("shape", [(3, 0), (0, 3), (0, 0)])
 @pytest.mark.parametrize("axis", [0, 1])
 @pytest.mark.parametrize(

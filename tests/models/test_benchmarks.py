@@ -36,6 +36,12 @@ def test_groups(tmp_path: Path) -> None:
     assert row["torch_compile"]["ratio_min"] > 0
 
 
+def test_rows(tmp_path: Path) -> None:
+    rows = run("fuse_rows", tmp_path, "--only", "Softmax")["rows"]
+    assert {row["operator"] for row in rows} == {"Softmax"}  # type: ignore[index, union-attr]
+    assert all(row["onnxruntime"]["ratio_min"] > 0 for row in rows)  # type: ignore[index, union-attr]
+
+
 def test_cost(tmp_path: Path) -> None:
     rows = run("fuse_cost", tmp_path)["rows"]
     suite, held = ([row for row in rows if row["origin"] == origin] for origin in ("suite", "benchmark"))  # type: ignore

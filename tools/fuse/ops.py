@@ -142,8 +142,8 @@ REDUCTIONS: dict[str, str] = {
 }  # fmt: skip
 """The scalar operator with which a reduction folds a new element into its accumulator.
 
-Those of sum and prod may be reassociated, which vectorises them; `add` and `mul` are IEEE but for contraction. `peak` is
-a maximum that may be any number where an element is NaN, which spares a comparison for each element. It is for
+Those of sum and prod may be reassociated, which vectorises them; `add` and `mul` are IEEE but for contraction. `peak`
+is a maximum that may be any number where an element is NaN, which spares a comparison for each element. It is for
 expressions that are NaN whatever it gives, such as a softmax, where exp(NaN - peak) is a part of the sum.
 """
 
@@ -159,7 +159,7 @@ def neutral(op: str, kind: str) -> float:
     if kind[0] == "f":
         return math.inf if highest else -math.inf
     bits = int(kind[1:]) - (kind[0] == "i")
-    return 2**bits - 1 if highest else -(2**bits) * (kind[0] == "i")
+    return (1 << bits) - 1 if highest else -(1 << bits) * (kind[0] == "i")
 
 
 def compute_type(dtype: ir.DataType) -> str:

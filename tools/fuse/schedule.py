@@ -137,7 +137,7 @@ def _roots(layout: Layout, kept: tuple[Value, ...]) -> tuple[Root, ...]:
         own = layout.flat(value.axes)
         if isinstance(value, Reduce):
             roots[value] = Root(value, own, frozenset(layout.flat(value.over)))
-        elif value in kept and not (value in outputs and _exact(value)):
+        elif value in kept and not (value in outputs and exact(value)):
             roots[value] = Root(value, own, frozenset(), kept=True, staged=isinstance(value, Load))
     writes = [
         Root(
@@ -145,14 +145,15 @@ def _roots(layout: Layout, kept: tuple[Value, ...]) -> tuple[Root, ...]:
             layout.flat(whole.axes),
             frozenset(),
             position,
-            value in kept and _exact(value) and outputs.index(value) == position,
+            value in kept and exact(value) and outputs.index(value) == position,
         )
         for position, (value, whole) in enumerate(zip(outputs, layout.program.outputs, strict=True))
     ]
     return _by_level([*roots.values(), *writes], layout)
 
 
-def _exact(value: Value) -> bool:
+def exact(value: Value) -> bool:
+    """Tell whether memory holds a value as it is computed."""
     storage = ops.STORAGE[value.dtype]
     return storage.memory == storage.compute
 
@@ -300,7 +301,7 @@ def _buffers(roots: tuple[Root, ...], tree: tuple[Loop | Leaf, ...]) -> dict[Roo
 def _temporaries(layout: Layout, roots: tuple[Root, ...], tree: tuple[Loop | Leaf, ...]) -> tuple[Value, ...]:
     """Find dear values that two leaves need, from the outputs down, so that the whole of an expression is kept."""
     where = paths(tree)
-    leaf = {root: i for i, item in enumerate(_leaves(tree)) for root in item.roots}
+    leaf = {root: i for i, item in enumerate(leaves(tree)) for root in item.roots}
     parallel = {loop.atom for loop in _shared_loops(where)}
     shifted = shifted_values(layout)
     wide = {value for value in layout.values if any(atom not in parallel for atom in layout.flat(value.axes))}
@@ -342,10 +343,11 @@ def _strided(layout: Layout, roots: tuple[Root, ...]) -> tuple[Value, ...]:
     return tuple(dict.fromkeys(out))
 
 
-def _leaves(tree: tuple[Loop | Leaf, ...]) -> list[Leaf]:
+def leaves(tree: tuple[Loop | Leaf, ...]) -> list[Leaf]:
+    """List the leaves in the order in which they run."""
     out: list[Leaf] = []
     for item in tree:
-        out.extend([item] if isinstance(item, Leaf) else _leaves(item.body))
+        out.extend([item] if isinstance(item, Leaf) else leaves(item.body))
     return out
 
 

@@ -5,10 +5,11 @@ The interface is described in share/runtime/kernel.py.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from sartor.tools.fuse import ops
 from sartor.tools.fuse.axes import Axes, NotEmittableError, Size, axis_size
+from sartor.tools.fuse.homes import homes
 from sartor.tools.fuse.program import At, Load, Value
 from sartor.tools.fuse.render.numba import write_task
 from sartor.tools.fuse.render.sizes import Sizes
@@ -24,8 +25,12 @@ def render(schedules: Sequence[Schedule]) -> str:
     Raises NotEmittableError for what the schedules or the interface can't express.
     """
     sizes = Sizes(schedules[0].layout.program.inputs)
-    tensors = _numbers(schedules)
-    parts = [Values(one, sizes, tensors, f"p{i}" if i else "") for i, one in enumerate(schedules)]
+    places = [homes(one) for one in schedules]
+    tensors = _numbers(schedules, places)
+    parts = [
+        Values(one, place, sizes, tensors, f"p{i}" if i else "")
+        for i, (one, place) in enumerate(zip(schedules, places, strict=True))
+    ]
     tasks = [write_task(part) for part in parts]
     counts = [f"n{i} = {_tasks(part)}" for i, part in enumerate(parts)] if len(parts) > 1 else []
     plan = ["if begin < 0:", *("    " + line for line in _plan(parts, sizes))]
@@ -56,9 +61,10 @@ def _tasks(part: Values) -> str:
 def _plan(parts: Sequence[Values], sizes: Sizes) -> list[str]:
     """Answer the plan query: refuse sizes, then tell tasks, scratch, traffic and the sizes of the outputs."""
     volumes = [sizes.text(size) for part in parts for size in _volumes(part)]
-    scratch = [_slot_bytes(part, root) for part in parts for root in part.slots]
+    scratch = [" + ".join(_slot_bytes(part, root) for root in part.slots) or "0" for part in parts]
     tasks = " + ".join(f"n{i}" for i in range(len(parts))) if len(parts) > 1 else _tasks(parts[0])
-    facts = [tasks, " + ".join(scratch) or "0", " + ".join(volumes)]
+    # A task is one of one part, so that the parts may use the same scratch memory.
+    facts = [tasks, f"max({', '.join(scratch)})" if len(parts) > 1 else scratch[0], " + ".join(volumes)]
     outputs = {part.program.position(i): value.axes for part in parts for i, value in enumerate(part.program.outputs)}
     facts += [sizes.text(axis_size(axis)) for position in sorted(outputs) for axis in outputs[position]]
     picked = frozenset(name for part in parts for name in _picked(part))
@@ -91,8 +97,8 @@ def _pointers(parts: Sequence[Values], tensors: Tensors) -> list[str]:
     named = [key for key in tensors if isinstance(key, tuple)]
     lines = [f"x{i} = inputs[{i}]" for kind, i in named if kind == "in"]
     lines += [f"y{i} = outputs[{i}]" for kind, i in named if kind == "out"]
-    offset = "0"
     for part in parts:
+        offset = "0"
         for root, name in part.slots.items():
             lines.append(f"{name} = advance(scratch, {offset})")
             offset = f"{offset} + {_slot_bytes(part, root)}"
@@ -106,13 +112,13 @@ def _slot_bytes(part: Values, root: Root) -> str:
     return f"({size} * {elements} + {ALIGN - 1}) // {ALIGN} * {ALIGN}"
 
 
-def _numbers(schedules: Sequence[Schedule]) -> Tensors:
+def _numbers(schedules: Sequence[Schedule], places: Sequence[Mapping[Root, Root]]) -> Tensors:
     """Number the inputs, outputs and buffers of a kernel."""
     program = schedules[0].layout.program
     names: list[tuple[str, int] | Root] = [("in", i) for i, kind in enumerate(program.inputs) if kind is not None]
     positions = [one.layout.program.position(i) for one in schedules for i in range(len(one.layout.program.outputs))]
     names += [("out", i) for i in sorted(positions)]
-    names += [root for one in schedules for root in one.buffers]
+    names += [root for one in places for root, home in one.items() if root is home]
     if len(names) > MAX_TENSORS:
         raise NotEmittableError("a kernel of more than 64 tensors")
     return {name: i for i, name in enumerate(names)}

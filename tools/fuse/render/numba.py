@@ -11,8 +11,12 @@ from sartor.tools.fuse.render.source import Placed
 from sartor.tools.fuse.render.values import Values, factor
 from sartor.tools.fuse.schedule import Leaf, Loop, Root
 
-UNROLLED = 64
-"""Iterations up to which LLVM may unroll a loop completely."""
+KNOWN = range(100, 256)
+"""Constant trip counts that LLVM is told.
+
+It unrolls shorter loops completely before it tries to vectorise them, and longer ones afterwards, until the vectors of
+a row no longer fit the registers; in between it makes the best of a row's tail.
+"""
 
 
 def write_task(values: Values) -> list[str]:
@@ -99,8 +103,8 @@ class _Part:
         return high if low == "0" else f"{low}, {high}"
 
     def _opaque(self, low: str, high: str) -> str:
-        """Hide a small constant trip count: LLVM would unroll the loop completely before it tries to vectorise it."""
-        if not high.isdigit() or int(high) - int(low) > UNROLLED:
+        """Hide a constant trip count of which LLVM would make the wrong use."""
+        if not high.isdigit() or int(high) - int(low) in KNOWN:
             return high
         zero = self.values.sizes.hide()
         return f"{high} + {zero}" if zero else high
@@ -127,7 +131,7 @@ class _Part:
         i = self.out.fresh("j")
         self.out.line(f"for {i} in range({count}):")
         place = i if base.text == "0" else f"{factor(base.text)} * {count} + {i}"
-        self.out.line(f"    store_{kind}({self.values.slots[root]}, {place}, {start}, {self.values.tensor[root]})")
+        self.out.line(f"    store_{kind}({self.values.slot(root, Placed(place), start)})")
 
     def _scalar(self, root: Root, bound: set[Atom]) -> bool:
         return set(root.own) <= bound
@@ -140,9 +144,8 @@ class _Part:
         kind = ops.compute_type(root.value.dtype)
         if settled := _settled(root, name, kind):
             self.out.line(f"{name} = {settled}")
-        if root in self.values.slots:
-            at = self.values.offset(self.values.slot_order(root), {}, self.values.stored_count, shift=True)
-            self.out.line(f"store_{kind}({self.values.slots[root]}, {at.text}, {name}, {self.values.tensor[root]})")
+        if root in self.values.homes:
+            self._keep(root, name)
         self.out.remember((root.value, ()), Placed(name, self.out.depth))
 
     def _write(self, root: Root) -> None:
@@ -154,11 +157,8 @@ class _Part:
             at = self.values.offset(root.own, {}, self.values.size)
             memory, number = ops.STORAGE[root.value.dtype].memory, self.values.tensor["out", self.values.position(root)]
             self.out.line(f"store_{memory}(y{self.values.position(root)}, {at.text}, {place.text}, {number})")
-        elif root in self.values.slots:
-            at = self.values.offset(self.values.slot_order(root), {}, self.values.stored_count, shift=True)
-            self.out.line(
-                f"store_{kind}({self.values.slots[root]}, {at.text}, {place.text}, {self.values.tensor[root]})"
-            )
+        elif root in self.values.homes:
+            self._keep(root, place.text)
         if root.kept:
             self.out.blocks[-1].memo[(root.value, ())] = place
 
@@ -169,11 +169,13 @@ class _Part:
         if name is not None:
             self.out.line(f"{name} = {kind}({ops.scalar_expression(op, dtype, [name, place.text])})")
             return
-        at = self.values.offset(self.values.slot_order(root), {}, self.values.stored_count, shift=True)
-        slot, number = self.values.slots[root], self.values.tensor[root]
-        old = f"load_{kind}({slot}, {at.text}, {number})"
+        old = f"load_{kind}({self.values.slot(root, self.values.slot_offset(root, {}))})"
         folded = f"{kind}({ops.scalar_expression(op, dtype, [old, place.text])})"
-        self.out.line(f"store_{kind}({slot}, {at.text}, {_settled(root, folded, kind) or folded}, {number})")
+        self._keep(root, _settled(root, folded, kind) or folded)
+
+    def _keep(self, root: Root, text: str) -> None:
+        kind, at = ops.compute_type(root.value.dtype), self.values.slot_offset(root, {})
+        self.out.line(f"store_{kind}({self.values.slot(root, at, text)})")
 
 
 def _settled(root: Root, text: str, kind: str) -> str:

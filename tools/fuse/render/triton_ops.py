@@ -34,7 +34,8 @@ _SHARED = {
 FLOATING: dict[str, str] = {
     **_SHARED,
     "div": "div_{t}({0}, {1})", "neg": "-{0}", "floor": "tl.floor({0})", "ceil": "tl.ceil({0})",
-    "rint": "rint_{t}({0})", "sqrt": "sqrt_{t}({0})", "peak": "tl.maximum({0}, {1})", "sign": "sign({0})", "isnan": "{0} != {0}",
+    "rint": "rint_{t}({0})", "sqrt": "sqrt_{t}({0})", "sign": "sign({0})", "isnan": "{0} != {0}",
+    "peak": "tl.maximum({0}, {1})",
     "sin": "tl.sin({0})", "cos": "tl.cos({0})", "fmod": "fmod_f64({0}, {1})", "pow": "pow_f64({0}, {1})",
     **{name: f"{name}_{{t}}({{0}})" for name in FORMULAS},
     **{name: f"{name}_f64({{0}})" for name in DOUBLE},

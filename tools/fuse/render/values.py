@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from sartor.tools.fuse import ops
 from sartor.tools.fuse.axes import Atom, NotEmittableError
@@ -39,7 +39,9 @@ class Values:
     `block` the first element of the current block of the unit-stride loop.
     """
 
-    def __init__(self, schedule: Schedule, sizes: Sizes, tensor: Tensors, suffix: str) -> None:
+    def __init__(
+        self, schedule: Schedule, places: Mapping[Root, Root], sizes: Sizes, tensor: Tensors, suffix: str
+    ) -> None:
         self.schedule, self.layout = schedule, schedule.layout
         self.program = schedule.layout.program
         self.sizes, self.tensor = sizes, tensor
@@ -50,7 +52,9 @@ class Values:
         self.block: Placed | None = None
         parallel, nests = schedule.parallel, paths(schedule.tree)
         self.nesting = {root: [*parallel, *(loop.atom for loop in nest)] for root, nest in nests.items()}
-        self.slots = {root: f"m{i}{suffix}" for i, root in enumerate(schedule.buffers)}
+        self.homes = places
+        own = [root for root, home in places.items() if root is home]
+        self.slots = {root: f"m{i}{suffix}" for i, root in enumerate(own)}
 
     def position(self, root: Root) -> int:
         """Return the place of an output among those of the kernel."""
@@ -121,10 +125,25 @@ class Values:
             return self.out.hold(
                 Placed(f"load_{kind}(y{position}, {at.text}, {self.tensor['out', position]})", at.depth)
             )
-        if root not in self.slots:
+        if root not in self.homes:
             raise AssertionError("a value is read outside the loops that hold it")
-        at = self.offset(self.slot_order(root), env, self.stored_count, shift=True)
-        return self.out.hold(Placed(f"load_{kind}({self.slots[root]}, {at.text}, {self.tensor[root]})", at.depth))
+        at = self.slot_offset(root, env)
+        return self.out.hold(Placed(f"load_{kind}({self.slot(root, at)})", at.depth))
+
+    def slot(self, root: Root, at: Placed, value: str = "") -> str:
+        """Spell the arguments of an access to the memory of a kept root: pointer, position, value, tensor."""
+        home = self.homes[root]
+        name, number = self.slots.get(home), self.tensor.get(home)
+        if home.output is not None:
+            name, number = f"y{self.position(home)}", self.tensor["out", self.position(home)]
+        return ", ".join([f"{name}", at.text, *([value] if value else []), f"{number}"])
+
+    def slot_offset(self, root: Root, env: Env) -> Placed:
+        """Spell the position of an element of a kept root in its memory."""
+        home = self.homes[root]
+        if home.output is not None:
+            return self.offset(home.own, env, self.size)
+        return self.offset(self.slot_order(root), env, self.stored_count, shift=True)
 
     def slot_order(self, root: Root) -> tuple[Atom, ...]:
         """Order a buffer's loops as those in which it is made, so that what a loop makes lies together."""
