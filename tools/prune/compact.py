@@ -24,6 +24,10 @@ def compact(model: ir.Model, found: Channels, removed: Labels) -> ir.Model:
     for edit in found.edits:
         if not all(kept(labels).all() for labels in edit.labels):
             edit.apply(same[edit.node], kept)
+    for value in model.graph.initializers.values():
+        made = copy.graph.initializers[str(value.name)]
+        if value.uses() and not made.uses() and not made.is_graph_output():
+            del copy.graph.initializers[str(value.name)]
     declared = set(copy.graph.outputs)
     for node in copy.graph:
         for out in node.outputs:
@@ -51,7 +55,7 @@ def _cut(value: ir.Value, found: Channels, kept: Kept, copy: ir.Model, same: dic
         target = copy.graph.initializers[str(value.name)]
         assert target.const_value is not None
         target.const_value = _sliced(target.const_value, stays, str(value.name))
-        target.shape = target.const_value.shape
+        target.shape = ir.Shape(list(target.const_value.shape.numpy()))
     elif node.op_type == "Constant":
         target = same[node].outputs[0]
         content = ir.convenience.get_const_tensor(target)

@@ -31,6 +31,19 @@ def shape(node: Node) -> None:
     node.put((None,) * (node.node.op_type == "Shape"))
 
 
+@rule("ConstantOfShape")
+def constant_of_shape(node: Node) -> None:
+    """A constant like others, whose target is rewritten where channels go."""
+    result = node.node.outputs[0]
+    target = node.constant(0)
+    if target is None:
+        raise UntrackedError(f"the shape of {result.name} is computed")
+    sizes = [int(size) for size in target.reshape(-1)]
+    axes = [node.found.atoms.fresh(size) for size in sizes]
+    node.edit(axes, retarget(0, dict(enumerate(axes)), sizes))
+    node.put(axes)
+
+
 @rule("Transpose")
 def transpose(node: Node) -> None:
     """Permute."""
