@@ -77,7 +77,7 @@ def load_inputs(path: str | Path, model: ir.Model) -> Arrays:
 
     Raises InputRefusedError for a damaged file, and for names, types or shapes that are not the model's.
     """
-    arrays = _read_npz(path)
+    arrays = read_npz(path)
     expected = dict(_named(required_inputs(model)))
     unused = set(arrays) - {value.name for value in model.graph.inputs}
     if missing := sorted(set(expected) - set(arrays)):
@@ -206,7 +206,8 @@ def _draw(
     return np.asarray(generator.standard_normal(shape)).astype(dtype)
 
 
-def _read_npz(path: str | Path) -> Arrays:
+def read_npz(path: str | Path) -> Arrays:
+    """Read all arrays of an .npz file; raises InputRefusedError for a file that is none, or damaged."""
     try:
         # A file handle of our own: numpy leaves its own open when the file is no archive.
         with open(path, "rb") as file:
