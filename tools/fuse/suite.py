@@ -110,14 +110,18 @@ _CONSTANTS = {"first": 0, "last": 1, "two": 2, "half": 32, "whole": 64}
 
 def group_of(sample: Sample) -> Group:
     """Outline a sample as a function, as the nodes of a model's group are."""
-    model = _parsed(sample)
+    return whole_group(sample.name, _parsed(sample))
+
+
+def whole_group(name: str, model: ir.Model) -> Group:
+    """Outline all nodes of a model, whose types are known, as the function of one group."""
     nodes = tuple(node for node in model.graph if node.op_type != "Constant")
-    outlined = outline(nodes, OPSET)
+    outlined = outline(nodes, model.opset_imports[""])
     types = [None if value is None else tensor_type(value) for value in outlined.inputs]
     outputs = [kind for kind in map(tensor_type, outlined.outputs) if kind is not None]
-    assert len(outputs) == len(outlined.outputs), f"{sample.name}: a shape is not inferred"
+    assert len(outputs) == len(outlined.outputs), f"{name}: a shape is not inferred"
     call = FunctionCall(outlined.function, tuple(types), tuple(outputs))
-    return Group(sample.name, model.graph, nodes, outlined.inputs, outlined.outputs, call)
+    return Group(name, model.graph, nodes, outlined.inputs, outlined.outputs, call)
 
 
 def _parsed(sample: Sample) -> ir.Model:
