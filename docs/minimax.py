@@ -71,7 +71,7 @@ FITS: dict[str, Fit] = {
         lambda f: f * mp.log(2) / mp.log1p(f),
         2**-0.5 - 1,
         2**0.5 - 1,
-        13,
+        12,
         np.float64,
     ),
 }

@@ -108,6 +108,9 @@ class Condition:
     def __or__(self, other: Condition) -> Condition:
         return Condition(self.builder, self.builder.or_(self.value, other.value))
 
+    def __invert__(self) -> Condition:
+        return Condition(self.builder, self.builder.not_(self.value))
+
     def anywhere(self) -> Any:
         """Give the LLVM value that tells whether the condition holds in any lane."""
         if not isinstance(self.value.type, ir.VectorType):
@@ -236,6 +239,12 @@ def polynomial(x: Scalar, coefficients: tuple[float, ...]) -> Scalar:
     for coefficient in coefficients[-2::-1]:
         result = result * x + coefficient
     return result
+
+
+def two_chains(x: Scalar, coefficients: tuple[float, ...]) -> Scalar:
+    """Evaluate a long polynomial as two of x^2, which are computed side by side."""
+    square = x * x
+    return polynomial(square, coefficients[1::2]) * x + polynomial(square, coefficients[::2])
 
 
 def unary(element: str, body: Callable[[Scalar], Scalar]) -> Callable[[float], float]:
