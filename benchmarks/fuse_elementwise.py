@@ -2,8 +2,8 @@
 kernel, onnxruntime's own, and eager torch's.
 
 The model of each operator is one node, which becomes one kernel whether or not `sartor fuse` would keep it; torch runs
-what the model is lowered to (docs/lowering.md). Every side is compared with float64 first. Then sartor is timed call by call in turn with
-each of the others; the overhead of a call, some microseconds on all sides, is part of the figures.
+what the model is lowered to (docs/lowering.md). Every side is compared with float64 first. Then sartor is timed call by
+call in turn with each of the others; the overhead of a call, some microseconds on all sides, is part of the figures.
 """
 
 from __future__ import annotations

@@ -37,9 +37,7 @@ def branching(name: str, rare: Callable[..., Condition], usual: Body, unusual: B
     def _define_all(module: Any, arity: int) -> Any:
         element = ir.FloatType()
         scalar = _define(module, name, [element] * arity)
-        variants = [
-            _define(module, f"{name}.v{width}", [ir.VectorType(element, width)] * arity) for width in WIDTHS
-        ]
+        variants = [_define(module, f"{name}.v{width}", [ir.VectorType(element, width)] * arity) for width in WIDTHS]
         mangled = [f"_ZGV_LLVM_N{n}{'v' * arity}_{name}({one.name})" for n, one in zip(WIDTHS, variants, strict=True)]
         # llvmlite's own `add` knows no attributes with values.
         set.add(scalar.attributes, f'"vector-function-abi-variant"="{",".join(mangled)}"')

@@ -252,6 +252,6 @@ minnum_f64 = binary("f64", _minnum)
 
 FORMULAS: dict[str, Callable[[Scalar], Scalar]] = {
     "exp_f32": _exp, "log_f32": _log, "log1p_f32": log1p, "tanh_f32": _tanh, "erf_f32": _erf,
-    "sigmoid_f32": _sigmoid, "silu_f32": _silu, "gelu_f32": _gelu,
+    "sigmoid_f32": _sigmoid, "silu_f32": _silu, "gelu_f32": _gelu, "softplus_f32": _softplus,
 }  # fmt: skip
 """The float32 functions as formulas, for processors other than this one."""

@@ -119,7 +119,8 @@ def llvm_ir(source: str) -> str:
     entry = _ENTRY.format(symbol=entry_point(object_name(source)), inner=compiled.native_name.removeprefix("cfunc."))
     text, count = re.subn(wrapper, lambda _: entry, compiled.inspect_llvm(), flags=re.DOTALL | re.MULTILINE)
     assert count == 1, "numba's wrapper of a C function is not where it was"
-    return text
+    # It kept the variants of functions (share/kernels/branches.py) until loops were vectorised.
+    return re.sub(r"^@llvm\.compiler\.used = .*\n", "", text, flags=re.MULTILINE)
 
 
 @cache
@@ -135,7 +136,11 @@ def _emit(text: str, symbol: str) -> bytes:
         if not item.is_declaration and item.name != symbol:
             item.linkage = "internal"
     module.verify()
-    return bytes(_target()[0].emit_object(module))
+    machine = _target()[0]
+    passes = llvm.create_new_module_pass_manager()
+    passes.add_global_dead_code_eliminate_pass()
+    passes.run(module, llvm.create_pass_builder(machine, llvm.create_pipeline_tuning_options()))
+    return bytes(machine.emit_object(module))
 
 
 def link(code: ObjectCode) -> tuple[int, object]:
