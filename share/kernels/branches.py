@@ -13,20 +13,18 @@ from typing import Any
 
 from llvmlite import ir
 
-from sartor.share.kernels.scalar import FLAGS, Condition, Scalar
+from sartor.share.kernels.scalar import FLAGS, SINGLE, Condition, Scalar
 
 WIDTHS = (4, 8, 16)
 """Lanes of the variants."""
 
 Body = Callable[..., Scalar]
-_KEPT = "llvm.compiler.used"
-"""The global that keeps functions nobody calls yet."""
 
 
 def branching(name: str, rare: Callable[..., Condition], usual: Body, unusual: Body) -> Body:
     """Make a function of float32 that takes the unusual path where `rare` holds for any lane.
 
-    Its name is that of the functions of LLVM, and has to be unique.
+    Functions of LLVM have this name, which has to be unique.
     """
 
     def body(*arguments: Scalar) -> Scalar:
@@ -35,39 +33,30 @@ def branching(name: str, rare: Callable[..., Condition], usual: Body, unusual: B
         return Scalar(builder, builder.call(function, [one.value for one in arguments], fastmath=FLAGS))
 
     def _define_all(module: Any, arity: int) -> Any:
-        element = ir.FloatType()
-        scalar = _define(module, name, [element] * arity)
-        variants = [_define(module, f"{name}.v{width}", [ir.VectorType(element, width)] * arity) for width in WIDTHS]
-        mangled = [f"_ZGV_LLVM_N{n}{'v' * arity}_{name}({one.name})" for n, one in zip(WIDTHS, variants, strict=True)]
-        # llvmlite's own `add` knows no attributes with values.
-        set.add(scalar.attributes, f'"vector-function-abi-variant"="{",".join(mangled)}"')
-        _keep(module, [scalar, *variants])
-        return scalar
+        mangled = []
+        for width in WIDTHS:
+            variant = _define(module, f"{name}.v{width}", [ir.VectorType(SINGLE, width)] * arity)
+            mangled.append(f"_ZGV_LLVM_N{width}{'v' * arity}_{name}({variant.name})")
+        function = _define(module, name, [SINGLE] * arity)
+        _add(function, f'"vector-function-abi-variant"="{",".join(mangled)}"')
+        return function
 
     def _define(module: Any, symbol: str, kinds: list[Any]) -> Any:
         function = ir.Function(module, ir.FunctionType(kinds[0], kinds), symbol)
-        function.linkage = "internal"
-        function.attributes.add("noinline")
+        # It stays before anybody calls it, and LLVM neither inlines it nor changes its arguments.
+        function.linkage = "weak_odr"
+        _add(function, "noinline", "nounwind", "willreturn", "memory(none)")
         builder = ir.IRBuilder(function.append_basic_block())
         arguments = [Scalar(builder, one) for one in function.args]
-        with builder.if_else(rare(*arguments).anywhere(), likely=False) as (then, otherwise):
-            with then:
-                builder.ret(unusual(*arguments).value)
-            with otherwise:
-                builder.ret(usual(*arguments).value)
-        builder.unreachable()
+        with builder.if_then(rare(*arguments).anywhere(), likely=False):
+            builder.ret(unusual(*arguments).value)
+        builder.ret(usual(*arguments).value)
         return function
 
     return body
 
 
-def _keep(module: Any, functions: list[Any]) -> None:
-    """Keep functions from being removed, and from being changed with their calls, before loops are vectorised."""
-    pointer = ir.IntType(8).as_pointer()
-    kept = [function.bitcast(pointer) for function in functions]
-    if _KEPT in module.globals:
-        kept = [*module.globals.pop(_KEPT).initializer.constant, *kept]
-    kind = ir.ArrayType(pointer, len(kept))
-    used = ir.GlobalVariable(module, kind, _KEPT)
-    used.linkage, used.section = "appending", "llvm.metadata"
-    used.initializer = ir.Constant(kind, kept)
+def _add(function: Any, *attributes: str) -> None:
+    """Add attributes, of which llvmlite's own `add` refuses those that it doesn't know."""
+    for attribute in attributes:
+        set.add(function.attributes, attribute)

@@ -119,8 +119,7 @@ def llvm_ir(source: str) -> str:
     entry = _ENTRY.format(symbol=entry_point(object_name(source)), inner=compiled.native_name.removeprefix("cfunc."))
     text, count = re.subn(wrapper, lambda _: entry, compiled.inspect_llvm(), flags=re.DOTALL | re.MULTILINE)
     assert count == 1, "numba's wrapper of a C function is not where it was"
-    # It kept the variants of functions (share/kernels/branches.py) until loops were vectorised.
-    return re.sub(r"^@llvm\.compiler\.used = .*\n", "", text, flags=re.MULTILINE)
+    return text
 
 
 @cache
