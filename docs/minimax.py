@@ -2,8 +2,8 @@
 
 Each polynomial P(z) is a minimax fit: of all polynomials of its degree it has the least maximum of
 |g(z) - P(z)| w(z) over an interval, where w makes that the relative error of the function as a whole. Remez's exchange
-finds it in 60 digits; then coefficients are rounded to their type one by one, the lowest first, and the rest is fitted
-anew to what is left, so that the rounding of one is made up for by the next.
+finds it in 60 digits. Then float32 coefficients are rounded one by one, the lowest first, and the others are fitted
+anew to what is left, so that the rounding of one is made up for by the next; float64 ones are simply rounded.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from mpmath import mp, mpf
 
 Real = Callable[[mpf], mpf]
 
+DIGITS = 60
 GRID = 2000
 """Points, dense at the ends as extrema are, among which maxima are looked for."""
 
@@ -79,12 +80,13 @@ FITS: dict[str, Fit] = {
 
 def rounded(fit: Fit) -> list[mpf]:
     """Return coefficients that are numbers of the fit's type, lowest first."""
-    if fit.kind is np.float64:
-        return [mpf(float(number)) for number in remez(fit, [])]
-    done: list[mpf] = []
-    while len(done) < fit.count:
-        done.append(mpf(float(fit.kind(float(remez(fit, done)[0])))))
-    return done
+    with mp.workdps(DIGITS):
+        if fit.kind is np.float64:
+            return [mpf(float(number)) for number in remez(fit, [])]
+        done: list[mpf] = []
+        while len(done) < fit.count:
+            done.append(mpf(float(fit.kind(float(remez(fit, done)[0])))))
+        return done
 
 
 def remez(fit: Fit, done: Sequence[mpf]) -> list[mpf]:
@@ -128,16 +130,16 @@ def _extrema(errors: Sequence[mpf], count: int) -> list[int]:
 
 def largest_error(fit: Fit, coefficients: Sequence[float]) -> float:
     """Return the maximum of the weighted error when the polynomial is evaluated without rounding."""
-    points = np.linspace(fit.low, fit.high, GRID)
-    exact = [mpf(number) for number in reversed(coefficients)]
-    return float(max(abs((fit.target(z) - mp.polyval(exact, z)) * fit.weight(z)) for z in map(mpf, points)))
+    exact = [mpf(float(fit.kind(number))) for number in reversed(coefficients)]
+    points = map(mpf, np.linspace(fit.low, fit.high, GRID))
+    with mp.workdps(DIGITS):
+        return float(max(abs((fit.target(z) - mp.polyval(exact, z)) * fit.weight(z)) for z in points))
 
 
 def main() -> None:
     """Print coefficients and the error of each fit, or of those named."""
     made = argparse.ArgumentParser(description=__doc__)
     made.add_argument("names", nargs="*", help=f"of {', '.join(FITS)}")
-    mp.dps = 60
     for name in made.parse_args().names or FITS:
         found = [float(number) for number in rounded(FITS[name])]
         digits = 9 if FITS[name].kind is np.float32 else 17

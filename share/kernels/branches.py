@@ -35,7 +35,7 @@ def branching(name: str, rare: Callable[..., Condition], usual: Body, unusual: B
     def _define_all(module: Any, arity: int) -> Any:
         mangled = []
         for width in WIDTHS:
-            variant = _define(module, f"{name}.v{width}", [ir.VectorType(SINGLE, width)] * arity)
+            variant = _define(module, f"{name}_v{width}", [ir.VectorType(SINGLE, width)] * arity)
             mangled.append(f"_ZGV_LLVM_N{width}{'v' * arity}_{name}({variant.name})")
         function = _define(module, name, [SINGLE] * arity)
         _add(function, f'"vector-function-abi-variant"="{",".join(mangled)}"')

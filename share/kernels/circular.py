@@ -112,7 +112,7 @@ def _of_angle(name: str, body: Callable[[Scalar, Word], Scalar], odd: bool) -> C
     """Make a function of an angle from one of the reduced angle and the number of quarter turns."""
     both = [lambda x, reduce=reduce: body(*reduce(x)) for reduce in (_reduce, _reduce_large)]
     usual, unusual = map(_odd, both) if odd else both
-    return branching(f"sartor.{name}", _is_large, usual, unusual)
+    return branching(f"sartor_{name}", _is_large, usual, unusual)
 
 
 _sin = _of_angle("sin", _wave, True)

@@ -89,8 +89,8 @@ def _remainder(x: Scalar, y: Scalar) -> Scalar:
     return rest.narrow().call("llvm.copysign", x)
 
 
-pow_f32 = binary("f32", branching("sartor.pow", lambda x, y: ~_is_plain(x, y), _plain_power, _power))
-fmod_f32 = binary("f32", branching("sartor.fmod", lambda x, y: ~_is_near(x, y), _near_remainder, _remainder))
+pow_f32 = binary("f32", branching("sartor_pow", lambda x, y: ~_is_plain(x, y), _plain_power, _power))
+fmod_f32 = binary("f32", branching("sartor_fmod", lambda x, y: ~_is_near(x, y), _near_remainder, _remainder))
 
 pow_f64 = binary("f64", lambda x, y: x.library("pow", y))
 fmod_f64 = binary("f64", lambda x, y: x.library("fmod", y))
