@@ -116,7 +116,7 @@ _ROWS = (
     _light("shift_left", "", "shift_left_{t}({0}, {1})"),
     _light("shift_right", "", "shift_right_{t}({0}, {1})"),
     _light("modulo", "", "{0} % {1}"),
-    _light("fmod", "fmod_{t}({0}, {1})", "trunc_mod({0}, {1})", cost=0.45),
+    _light("fmod", "fmod_{t}({0}, {1})", "trunc_mod({0}, {1})", cost=0.6),
     _expensive("exp", 0.25),
     _expensive("log", 0.5),
     _expensive("log1p", 0.5),
@@ -125,7 +125,7 @@ _ROWS = (
     _expensive("erf", 0.3),
     _expensive("gelu", 0.9),
     _expensive("silu", 0.45),
-    _expensive("softplus", 0.5),
+    _expensive("softplus", 0.8),
     _expensive("sin", 0.5),
     _expensive("cos", 0.5),
     _expensive("tan", 0.5),
@@ -134,10 +134,10 @@ _ROWS = (
     _expensive("atan", 0.45),
     _expensive("sinh", 0.45),
     _expensive("cosh", 0.3),
-    _expensive("asinh", 1.5),
-    _expensive("acosh", 1.3),
-    _expensive("atanh", 1.0),
-    _expensive("pow", 1.8, "pow_{t}({0}, {1})", "int_pow({0}, {1})"),
+    _expensive("asinh", 2.0),
+    _expensive("acosh", 1.7),
+    _expensive("atanh", 1.3),
+    _expensive("pow", 2.3, "pow_{t}({0}, {1})", "int_pow({0}, {1})"),
 )
 
 SCALARS: dict[str, Scalar] = {row.name: row for row in _ROWS}
