@@ -136,8 +136,27 @@ def largest_error(fit: Fit, coefficients: Sequence[float]) -> float:
         return float(max(abs((fit.target(z) - mp.polyval(exact, z)) * fit.weight(z)) for z in points))
 
 
+def half_pi() -> tuple[float, ...]:
+    """Return pi/2 in three float32, each the nearest to what the ones before leave."""
+    parts: list[float] = []
+    with mp.workdps(DIGITS):
+        for _ in range(3):
+            parts.append(float(np.float32(float(mp.pi / 2 - mp.fsum(parts)))))
+    return tuple(parts)
+
+
+def turns(exponent: int) -> tuple[float, ...]:
+    """Return 2^exponent / (2 pi) less the nearest whole number, in parts of 28, 28 and 53 bits behind the point."""
+    with mp.workdps(2 * DIGITS):
+        rest = mp.ldexp(1, exponent) / (2 * mp.pi)
+        rest -= mp.nint(rest)
+        high = mp.ldexp(mp.nint(mp.ldexp(rest, 28)), -28)
+        middle = mp.ldexp(mp.nint(mp.ldexp(rest - high, 56)), -56)
+        return float(high), float(middle), float(rest - high - middle)
+
+
 def main() -> None:
-    """Print coefficients and the error of each fit, or of those named."""
+    """Print coefficients and the error of each fit, or of those named, and the constants that reduce angles."""
     made = argparse.ArgumentParser(description=__doc__)
     made.add_argument("names", nargs="*", help=f"of {', '.join(FITS)}")
     for name in made.parse_args().names or FITS:
@@ -145,6 +164,8 @@ def main() -> None:
         digits = 9 if FITS[name].kind is np.float32 else 17
         print(f"{name} = ({', '.join(f'{number:.{digits}g}' for number in found)})")
         print(f"    error {largest_error(FITS[name], found):.3g}")
+    print(f"circular.HALF_PI = {half_pi()}")
+    print("circular.TURNS =", *(f"    {[part.hex() for part in turns(24 * i)]}" for i in range(5)), sep="\n")
 
 
 if __name__ == "__main__":

@@ -26,15 +26,14 @@ ATAN = (
 )  # fmt: skip
 ASIN = (0.166667521, 0.0749530941, 0.0454691537, 0.0241847429, 0.0421583876)
 
-
 # pi/2 in three float32.
-_HALF_PI = (1.5707963705062866, -4.371138828673793e-08, -1.7151245100058819e-15)
+HALF_PI = (1.5707963705062866, -4.371138828673793e-08, -1.7151245100058819e-15)
 _ROUNDER, _ROUNDER_DOUBLE = 1.5 * 2.0**23, 1.5 * 2.0**52
 """Adding one leaves the nearest integer in the low bits."""
 
-_STEP, _STEPS = 24, 5
+STEP, STEPS = 24, 5
 # 2^(24 i) / (2 pi) less whole turns: 28 bits, whose product with a float32 is exact in float64, the next 28, the rest.
-_TURNS = tuple(
+TURNS = tuple(
     tuple(map(float.fromhex, parts))
     for parts in (
         ("0x1.45f307p-3", "-0x1.1b1bbecp-30", "0x1.29fc2757d1f53p-58"),
@@ -57,7 +56,7 @@ def _reduce(x: Scalar) -> tuple[Scalar, Word]:
     rounded = size.fused(size.constant(2 / math.pi), size.constant(_ROUNDER))
     count = _ROUNDER - rounded
     rest = size
-    for part in _HALF_PI:
+    for part in HALF_PI:
         rest = count.fused(count.constant(part), rest)
     return rest, rounded.reinterpret()
 
@@ -69,9 +68,9 @@ def _reduce_large(x: Scalar) -> tuple[Scalar, Word]:
     factor, and the product needs few bits below those of a float64.
     """
     size = abs(x)
-    steps = [size > 2.0 ** (_STEP * i) for i in range(2, _STEPS + 1)]
-    y = (size * _choose(steps, size, tuple(2.0 ** (-_STEP * i) for i in range(_STEPS)))).widen()
-    high, middle, low = (_choose(steps, y, parts) for parts in zip(*_TURNS, strict=True))
+    steps = [size > 2.0 ** (STEP * i) for i in range(2, STEPS + 1)]
+    y = (size * _choose(steps, size, tuple(2.0 ** (-STEP * i) for i in range(STEPS)))).widen()
+    high, middle, low = (_choose(steps, y, parts) for parts in zip(*TURNS, strict=True))
     first, second = (product - product.call("llvm.rint") for product in (y * high, y * middle))
     turns = first + second
     rounded = turns.fused(turns.constant(4.0), turns.constant(_ROUNDER_DOUBLE))
@@ -126,7 +125,7 @@ def _atan(x: Scalar) -> Scalar:
     t = steep.select(size.constant(-1.0), size) / steep.select(size, 1.0)
     square = t * t
     result = t * square * polynomial(square, ATAN) + t
-    result = steep.select(result + _HALF_PI[1], result) + steep.select(size.constant(_HALF_PI[0]), 0.0)
+    result = steep.select(result + HALF_PI[1], result) + steep.select(size.constant(HALF_PI[0]), 0.0)
     return result.call("llvm.copysign", x)
 
 
@@ -142,7 +141,7 @@ def _arc(x: Scalar) -> tuple[Condition, Scalar]:
 
 def _asin(x: Scalar) -> Scalar:
     small, arc = _arc(x)
-    result = small.select(arc, arc * -2.0 + _HALF_PI[1] + _HALF_PI[0])
+    result = small.select(arc, arc * -2.0 + HALF_PI[1] + HALF_PI[0])
     return result.call("llvm.copysign", x)
 
 
@@ -150,9 +149,9 @@ def _acos(x: Scalar) -> Scalar:
     small, arc = _arc(x)
     positive = x > 0.0
     signed = positive.select(arc, -arc)
-    middle = (_HALF_PI[1] - signed) + _HALF_PI[0]
-    steep = positive.select(arc, _HALF_PI[1] - arc) * 2.0
-    return small.select(middle, steep + positive.select(x.constant(0.0), 2 * _HALF_PI[0]))
+    middle = (HALF_PI[1] - signed) + HALF_PI[0]
+    steep = positive.select(arc, HALF_PI[1] - arc) * 2.0
+    return small.select(middle, steep + positive.select(x.constant(0.0), 2 * HALF_PI[0]))
 
 
 sin_f32, cos_f32, tan_f32 = (unary("f32", body) for body in (_sin, _cos, _tan))

@@ -22,7 +22,7 @@ WORD, SINGLE, DOUBLE = ir.IntType(32), ir.FloatType(), ir.DoubleType()
 _ELEMENT: dict[str, Any] = {"f32": types.float32, "f64": types.float64}
 
 
-def spread(element: Any, like: Any) -> Any:
+def _spread(element: Any, like: Any) -> Any:
     """Give the type of `element`s in as many lanes as the type `like` has."""
     return ir.VectorType(element, like.count) if isinstance(like, ir.VectorType) else element
 
@@ -63,9 +63,6 @@ class Word:
     def __and__(self, other: Word | int) -> Word:
         return Word(self.builder, self.builder.and_(self.value, self._operand(other)))
 
-    def __or__(self, other: Word | int) -> Word:
-        return Word(self.builder, self.builder.or_(self.value, self._operand(other)))
-
     def __xor__(self, other: Word | int) -> Word:
         return Word(self.builder, self.builder.xor(self.value, self._operand(other)))
 
@@ -77,11 +74,11 @@ class Word:
 
     def reinterpret(self) -> Scalar:
         """Read the bits as a float32."""
-        return Scalar(self.builder, self.builder.bitcast(self.value, spread(SINGLE, self.value.type)))
+        return Scalar(self.builder, self.builder.bitcast(self.value, _spread(SINGLE, self.value.type)))
 
     def convert(self) -> Scalar:
         """Convert the integer to float32."""
-        return Scalar(self.builder, self.builder.sitofp(self.value, spread(SINGLE, self.value.type)))
+        return Scalar(self.builder, self.builder.sitofp(self.value, _spread(SINGLE, self.value.type)))
 
     def has(self, bit: int) -> Condition:
         """Tell whether a bit is set."""
@@ -167,12 +164,12 @@ class Scalar:
 
     def reinterpret(self) -> Word:
         """Read the bits of a float32 as an integer."""
-        return Word(self.builder, self.builder.bitcast(self.value, spread(WORD, self.value.type)))
+        return Word(self.builder, self.builder.bitcast(self.value, _spread(WORD, self.value.type)))
 
     def low_word(self) -> Word:
         """Read the lower half of a float64's bits as an integer."""
-        bits = self.builder.bitcast(self.value, spread(ir.IntType(64), self.value.type))
-        return Word(self.builder, self.builder.trunc(bits, spread(WORD, self.value.type)))
+        bits = self.builder.bitcast(self.value, _spread(ir.IntType(64), self.value.type))
+        return Word(self.builder, self.builder.trunc(bits, _spread(WORD, self.value.type)))
 
     def constant(self, value: float) -> Scalar:
         """Make a constant of the same type."""
@@ -196,11 +193,11 @@ class Scalar:
 
     def widen(self) -> Scalar:
         """Convert a float32 to float64."""
-        return Scalar(self.builder, self.builder.fpext(self.value, spread(DOUBLE, self.value.type)))
+        return Scalar(self.builder, self.builder.fpext(self.value, _spread(DOUBLE, self.value.type)))
 
     def narrow(self) -> Scalar:
         """Round a float64 to float32."""
-        return Scalar(self.builder, self.builder.fptrunc(self.value, spread(SINGLE, self.value.type)))
+        return Scalar(self.builder, self.builder.fptrunc(self.value, _spread(SINGLE, self.value.type)))
 
     def library(self, name: str, *others: Scalar) -> Scalar:
         """Call a function of the C mathematics library; such a call is not vectorised."""

@@ -223,6 +223,11 @@ def test_polynomials_are_as_close_as_documented(name: str) -> None:
     assert MINIMAX.largest_error(MINIMAX.FITS[name], coefficients(name)) <= LARGEST[name]
 
 
+def test_constants_that_reduce_angles_are_what_the_derivation_gives() -> None:
+    assert MINIMAX.half_pi() == circular.HALF_PI
+    assert tuple(MINIMAX.turns(circular.STEP * i) for i in range(circular.STEPS)) == circular.TURNS
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", MINIMAX.FITS)
 def test_polynomials_are_what_the_derivation_gives(name: str) -> None:
