@@ -22,7 +22,7 @@ _LN2_LOW = math.log(2) - _LN2_HIGH
 _ROUNDER = 1.5 * 2**23
 _ROUNDER_BITS = 0x4B400000
 _SQRT_HALF_BITS = 0x3F3504F3
-_SMALLEST_NORMAL = 2.0**-126
+SMALLEST_NORMAL = 2.0**-126
 _SQRT_HALF = math.sqrt(0.5)
 # sqrt(1/2) in 107 bits needs this much more than its float64.
 _SQRT_HALF_LOW = -4.833646656726457e-17
@@ -50,7 +50,7 @@ _TAIL_TOP = (0.5, 0.438497216, 0.183385134, 0.040683832, 0.0041238321)
 _TAIL_BOTTOM = (1.0, 1.67487943, 1.20312583, 0.469866633, 0.101985618, 0.0103367958)
 
 
-def _reduce(x: Scalar, correction: Scalar | None = None) -> tuple[Scalar, Word]:
+def reduce_exponent(x: Scalar, correction: Scalar | None = None) -> tuple[Scalar, Word]:
     """Give r in about [-ln(2)/2, ln(2)/2] and n with r + n ln 2 = x + correction; |x| below 2^22."""
     rounded = x * _LOG2_E + _ROUNDER
     exponent = rounded - _ROUNDER
@@ -60,7 +60,7 @@ def _reduce(x: Scalar, correction: Scalar | None = None) -> tuple[Scalar, Word]:
     return rest, rounded.reinterpret() - _ROUNDER_BITS
 
 
-def _exp_near_zero(r: Scalar) -> Scalar:
+def exp_near_zero(r: Scalar) -> Scalar:
     """Write exp for |r| up to ln(2)/2."""
     return r * r * polynomial(r, _EXP_TAIL) + r + 1.0
 
@@ -77,30 +77,40 @@ def _power_of_two(exponent: Word) -> Scalar:
 
 
 def _exp(x: Scalar) -> Scalar:
-    rest, exponent = _reduce(x.at_least(-104.0).at_most(89.0))
-    return _exp_near_zero(rest).times_power(exponent)
+    rest, exponent = reduce_exponent(x.at_least(-104.0).at_most(89.0))
+    return exp_near_zero(rest).times_power(exponent)
 
 
 def _expm1(x: Scalar) -> Scalar:
-    rest, exponent = _reduce(x.at_least(-20.0).at_most(89.0))
+    rest, exponent = reduce_exponent(x.at_least(-20.0).at_most(89.0))
     tail = rest * rest * polynomial(rest, _EXP_TAIL) + rest
     half = _power_of_two(exponent - 1)
     result = (tail * half + (half - 0.5)) * 2.0
     return x.equals(0.0).select(x, result)
 
 
+def exponent_and_fraction(x: Scalar) -> tuple[Scalar, Scalar]:
+    """Give a whole number n and f with x = 2^n (1 + f) and sqrt(1/2) <= 1 + f <= sqrt(2), for a normal positive x."""
+    shifted = x.reinterpret() - _SQRT_HALF_BITS
+    return (shifted >> 23).convert(), ((shifted & 0x7FFFFF) + _SQRT_HALF_BITS).reinterpret() - 1.0
+
+
+def split(x: Scalar) -> tuple[Scalar, Scalar]:
+    """Give the same for any finite positive x."""
+    subnormal = x < SMALLEST_NORMAL
+    exponent, f = exponent_and_fraction(subnormal.select(x * 2.0**23, x))
+    return exponent - subnormal.select(x.constant(23.0), 0.0), f
+
+
 def _log(x: Scalar) -> Scalar:
-    subnormal = x < _SMALLEST_NORMAL
-    shifted = subnormal.select(x * 2.0**23, x).reinterpret() - _SQRT_HALF_BITS
-    exponent = (shifted >> 23).convert() - subnormal.select(x.constant(23.0), 0.0)
-    f = ((shifted & 0x7FFFFF) + _SQRT_HALF_BITS).reinterpret() - 1.0
+    exponent, f = split(x)
     tail = f * f * f * polynomial(f, _LOG_TAIL) + exponent * _LN2_LOW
     result = exponent * _LN2_HIGH + (f + (tail - f * f * 0.5))
     finite = (x < _INFINITY).select(result, x)
     return (x > 0.0).select(finite, x.equals(0.0).select(x.constant(-_INFINITY), math.nan))
 
 
-def _log1p(x: Scalar) -> Scalar:
+def log1p(x: Scalar) -> Scalar:
     total = x + 1.0
     lost = x - (total - 1.0)
     result = _log(total)
@@ -123,15 +133,15 @@ def _erf(x: Scalar) -> Scalar:
 
 
 def _sigmoid(x: Scalar) -> Scalar:
-    rest, exponent = _reduce(-abs(x).at_most(110.0))
-    e = _exp_near_zero(rest).times_power(exponent)
+    rest, exponent = reduce_exponent(-abs(x).at_most(110.0))
+    e = exp_near_zero(rest).times_power(exponent)
     return (x < 0.0).select(e, 1.0) / (e + 1.0)
 
 
 def _silu(x: Scalar) -> Scalar:
-    rest, exponent = _reduce(-abs(x).at_most(110.0))
+    rest, exponent = reduce_exponent(-abs(x).at_most(110.0))
     first, second = _halves(exponent)
-    factor = _exp_near_zero(rest)
+    factor = exp_near_zero(rest)
     negative = x < 0.0
     # The power of two comes last: the sigmoid alone is subnormal where its product with x is not.
     quotient = negative.select(x.at_least(-110.0) * factor, x) / (factor * first * second + 1.0)
@@ -145,16 +155,16 @@ def _gelu(x: Scalar) -> Scalar:
     square = size * size
     # What rounding took from the square: in the far tail the exponential would feel it.
     lost = size.fused(size, -square)
-    rest, exponent = _reduce(square * -0.5, lost * -0.5)
-    tail = _exp_near_zero(rest) * (polynomial(size, _TAIL_TOP) / polynomial(size, _TAIL_BOTTOM))
+    rest, exponent = reduce_exponent(square * -0.5, lost * -0.5)
+    tail = exp_near_zero(rest) * (polynomial(size, _TAIL_TOP) / polynomial(size, _TAIL_BOTTOM))
     below = (cut * tail).times_power(exponent)
     result = (x < 0.0).select(below, x - below)
     return (x > -_INFINITY).select(result, x * 0.0)
 
 
 def _softplus(x: Scalar) -> Scalar:
-    rest, exponent = _reduce(-abs(x).at_most(110.0))
-    e = _exp_near_zero(rest).times_power(exponent)
+    rest, exponent = reduce_exponent(-abs(x).at_most(110.0))
+    e = exp_near_zero(rest).times_power(exponent)
     return (x > 0.0).select(x, 0.0) + (e * e * polynomial(e, _LOG1P_TAIL) + e)
 
 
@@ -210,7 +220,7 @@ def _minnum(x: Scalar, y: Scalar) -> Scalar:
 exp_f32 = unary("f32", _exp)
 expm1_f32 = unary("f32", _expm1)
 log_f32 = unary("f32", _log)
-log1p_f32 = unary("f32", _log1p)
+log1p_f32 = unary("f32", log1p)
 tanh_f32 = unary("f32", _tanh)
 erf_f32 = unary("f32", _erf)
 sigmoid_f32 = unary("f32", _sigmoid)
@@ -241,7 +251,7 @@ minnum_f32 = binary("f32", _minnum)
 minnum_f64 = binary("f64", _minnum)
 
 FORMULAS: dict[str, Callable[[Scalar], Scalar]] = {
-    "exp_f32": _exp, "log_f32": _log, "log1p_f32": _log1p, "tanh_f32": _tanh, "erf_f32": _erf,
-    "sigmoid_f32": _sigmoid, "silu_f32": _silu, "gelu_f32": _gelu,
+    "exp_f32": _exp, "log_f32": _log, "log1p_f32": log1p, "tanh_f32": _tanh, "erf_f32": _erf,
+    "sigmoid_f32": _sigmoid, "silu_f32": _silu, "gelu_f32": _gelu, "softplus_f32": _softplus,
 }  # fmt: skip
 """The float32 functions as formulas, for processors other than this one."""

@@ -19,6 +19,7 @@ from sartor.tools.fuse.coefficients import DEFAULTS, Caches, KernelRates
 from sartor.tools.fuse.cost import effective_threads, features, predicted_us, priced
 from sartor.tools.fuse.fit import fit, nnls, quality, spearman
 from sartor.tools.fuse.lower import lower
+from sartor.tools.fuse.ops import DIVISION, LIBRARY, SCALARS
 from sartor.tools.fuse.schedule import Schedule, schedules
 from sartor.tools.fuse.score import Light
 from sartor.tools.fuse.suite import SUITE, Sample, group_of
@@ -94,7 +95,10 @@ def test_gathers() -> None:
 
 
 def test_the_library_is_not_vectorised() -> None:
-    assert counted("float[R, C] x", "y = Sin(x)", 4, 8)["library"] == 32 * 6.0
+    assert counted("double[R, C] x", "y = Sin(x)", 4, 8)["library"] == 32 * LIBRARY
+    assert counted("int32[R, C] x", "y = Mod(x, x)", 4, 8)["library"] == 32 * DIVISION
+    single = counted("float[R, C] x", "y = Sin(x)", 4, 8)
+    assert (single["expensive"], single.get("library")) == (32 * SCALARS["sin"].cost, None)
 
 
 def test_pieces_of_a_concatenation_run_apart() -> None:
@@ -105,12 +109,12 @@ def test_pieces_of_a_concatenation_run_apart() -> None:
 
 
 def test_parts_of_a_kernel_add_up() -> None:
-    nodes = [helper.make_node("Exp", ["x"], ["y"]), helper.make_node("Sin", ["x"], ["z"])]
-    call = kit.whole(kit.model(nodes, {"x": (np.float32, ["R", 8])}, ["y", "z"]))[1]
+    nodes = [helper.make_node("Exp", ["x"], ["y"]), helper.make_node("Mod", ["i", "i"], ["z"])]
+    call = kit.whole(kit.model(nodes, {"x": (np.float32, ["R", 8]), "i": (np.int32, ["R", 8])}, ["y", "z"]))[1]
     found = features(schedules(lower(call.function, call.inputs)), {"R": 4}, 1, CACHES)
     assert found is not None
-    assert (found.call, found.argument, found.task) == (1, 3, 2)
-    assert (found.library, found.near) == (32 * 6, 4 * 32 * 4)
+    assert (found.call, found.argument, found.task) == (1, 4, 2)
+    assert (found.library, found.near) == (32 * DIVISION, 4 * 32 * 4)
     assert found.expensive == pytest.approx(32 * 0.25)
 
 

@@ -17,6 +17,7 @@ from tests.kits import fuse_kit as kit
 from sartor.share.runtime.kernel import FunctionCall, TensorType
 from sartor.tools.fuse.compile import assembly, compile_object
 from sartor.tools.fuse.kernel import kernel_for_call, kernel_source
+from sartor.tools.fuse.rules import RULES, Kind
 
 F = np.float32
 NODES = {
@@ -30,7 +31,7 @@ OPERANDS = {"x": (F, ["n", 768]), "g": (F, [768]), "b": (F, [768])}
 def one_node(operator: str, inputs: dict[str, tuple[Any, list[int | str]]], **attributes: Any) -> FunctionCall:
     """Make the call of a function of one node."""
     node = helper.make_node(operator, list(inputs), ["y"], **attributes)
-    call: FunctionCall = kit.whole(kit.model([node], inputs, ["y"]))[1]
+    call: FunctionCall = kit.whole(kit.model([node], inputs, ["y"], opset=24 if operator == "Swish" else 21))[1]
     return call
 
 
@@ -180,6 +181,19 @@ def test_no_run_time_checks_in_ir() -> None:
     text = llvm_ir(source)
     assert "vector.body" in text
     assert "vector.memcheck" not in text
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float16])
+@pytest.mark.parametrize("name", [*sorted(n for n, one in RULES.items() if one.kind is Kind.EXPENSIVE), "Mod"])
+def test_no_kernel_calls_the_c_library(name: str, dtype: Any) -> None:
+    """What is computed in float32 is vectorised, and calls nothing but what it brings along."""
+    pair = {"x": (dtype, ["n", 768]), "z": (dtype, ["n", 768])}
+    inputs = pair if name in ("Pow", "Mod") else {"x": pair["x"]}
+    text = assembly(kernel_source(one_node(name, inputs, **({"fmod": 1} if name == "Mod" else {})))[1])
+    called = set(re.findall(r"^\s+callq?\s+\*?([\w.$]+)", text, re.MULTILINE))
+    defined = set(re.findall(r"^([\w.$]+):", text, re.MULTILINE))
+    assert called <= defined, called - defined
+    assert re.search(r"[yz]mm\d", text)
 
 
 RELOAD = """

@@ -42,6 +42,26 @@ def test_rows(tmp_path: Path) -> None:
     assert all(row["onnxruntime"]["ratio_min"] > 0 for row in rows)  # type: ignore[index, union-attr]
 
 
+def test_elementwise(tmp_path: Path) -> None:
+    rows = run("fuse_elementwise", tmp_path, "--only", "Sin", "Pow", "Equal", "BatchNormalization")["rows"]
+    assert [(row["operator"], row["variant"]) for row in rows] == [  # type: ignore[attr-defined]
+        *(("Sin", ""), ("Pow", ""), ("Pow", "1.7"), ("Pow", "2"), ("Equal", ""), ("BatchNormalization", "")),
+    ]
+    for row in rows:  # type: ignore[attr-defined]
+        assert max(row["errors"].values()) < 1e-5
+        assert min(row["onnxruntime"]["ratio_min"], row["torch"]["ratio_min"]) > 0
+
+
+def test_elementwise_covers_the_rules() -> None:
+    from models.elementwise import CASES
+
+    from sartor.tools.fuse.rules import RULES, Kind
+
+    kinds = (Kind.LIGHT, Kind.EXPENSIVE)
+    assert {case.operator for case in CASES} == {name for name, rule in RULES.items() if rule.kind in kinds}
+    assert len({case.label for case in CASES}) == len(CASES)
+
+
 def test_cost(tmp_path: Path) -> None:
     rows = run("fuse_cost", tmp_path)["rows"]
     suite, held = ([row for row in rows if row["origin"] == origin] for origin in ("suite", "benchmark"))  # type: ignore

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import math
 import platform
 import re
@@ -13,15 +12,20 @@ import mpmath
 import numpy as np
 import pytest
 from llvmlite import binding
-from numba import cfunc, types
+from tests.kits.vecmath_kit import (
+    LIBRARY_CALL,
+    SMALLEST_NORMAL,
+    SMALLEST_SUBNORMAL,
+    assembly,
+    call,
+    compile_kernel,
+    every_exponent,
+    kernel_of,
+    loop,
+)
 
 from sartor.share.kernels import vecmath
 
-KERNEL_FLAGS = {"reassoc", "contract", "nsz", "arcp"}
-SMALLEST_NORMAL = 2.0**-126
-SMALLEST_SUBNORMAL = 2.0**-149
-ELEMENT = {np.dtype(np.float32): types.float32, np.dtype(np.float64): types.float64}
-LIBRARY_CALL = re.compile(r"\b(?:exp|expm1|log|log1p|tanh|erf|erfc|sqrt|ldexp|fma|rint|floor)f?\b")
 FAITHFUL = ("exp", "expm1", "log", "log1p", "tanh", "erf", "sigmoid", "softplus", "rsqrt")
 SCALED = ("gelu", "silu")
 
@@ -51,49 +55,15 @@ REFERENCE: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 }
 
 
-def compile_kernel(source: str, dtype: Any = np.float32, **names: Any) -> Any:
-    """Compile `def kernel(x, y, z, n)` over pointers in the style of the code generator."""
-    scope: dict[str, Any] = {"np": np, **names}
-    exec(source, scope)
-    pointer = types.CPointer(ELEMENT[np.dtype(dtype)])
-    signature = types.void(pointer, pointer, pointer, types.int64)
-    return cfunc(signature, fastmath=KERNEL_FLAGS, error_model="numpy")(scope["kernel"])
-
-
-def loop(expression: str) -> str:
-    return f"def kernel(x, y, z, n):\n    for i in range(n):\n        z[i] = {expression}\n"
-
-
-def call(kernel: Any, x: np.ndarray, y: np.ndarray | None = None) -> np.ndarray:
-    second = x if y is None else y
-    result = np.full_like(x, np.nan)
-    function = ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * 3, ctypes.c_int64)(kernel.address)
-    function(x.ctypes.data, second.ctypes.data, result.ctypes.data, x.size)
-    return result
-
-
 def evaluate(name: str, x: np.ndarray) -> np.ndarray:
-    suffix = {4: "f32", 8: "f64"}[x.itemsize]
-    return call(compile_kernel(loop("f(x[i])"), x.dtype, f=getattr(vecmath, f"{name}_{suffix}")), x)
-
-
-def assembly(kernel: Any) -> str:
-    module = binding.parse_assembly(kernel.inspect_llvm())
-    target = binding.Target.from_default_triple()
-    features = binding.get_host_cpu_features().flatten()
-    machine = target.create_target_machine(cpu=binding.get_host_cpu_name(), features=features, opt=3)
-    return str(machine.emit_assembly(module))
+    return call(kernel_of(vecmath, name, x.dtype), x)
 
 
 @pytest.fixture(scope="module")
 def grid() -> np.ndarray:
     """Give about two million float32: every exponent of both signs, all edges, and the ranges where results bend."""
-    every = np.arange(0, 2**32, 4093, dtype=np.uint64)
-    edges = [2**31 * sign + (power << 23) + step for sign in (0, 1) for power in range(256) for step in (0, 1, 2)]
-    below = [edge - 1 for edge in edges if edge % 2**31]
-    patterns = np.concatenate([every, np.array(edges + below, dtype=np.uint64)]).astype(np.uint32)
     ranges = [np.linspace(-1, 1, 200_001), np.linspace(0.5, 2, 200_001), np.linspace(-120, 120, 600_001)]
-    return np.concatenate([patterns.view(np.float32), *[part.astype(np.float32) for part in ranges]])
+    return np.concatenate([every_exponent(), *[part.astype(np.float32) for part in ranges]])
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")

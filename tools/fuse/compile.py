@@ -135,7 +135,11 @@ def _emit(text: str, symbol: str) -> bytes:
         if not item.is_declaration and item.name != symbol:
             item.linkage = "internal"
     module.verify()
-    return bytes(_target()[0].emit_object(module))
+    machine = _target()[0]
+    passes = llvm.create_new_module_pass_manager()
+    passes.add_global_dead_code_eliminate_pass()
+    passes.run(module, llvm.create_pass_builder(machine, llvm.create_pipeline_tuning_options()))
+    return bytes(machine.emit_object(module))
 
 
 def link(code: ObjectCode) -> tuple[int, object]:

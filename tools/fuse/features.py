@@ -26,9 +26,6 @@ LANES = 8
 L1_WAYS, L2_WAYS = 12, 16
 """Lines that a set of the first and of the second cache holds."""
 
-LIBRARY_COST = 1.0
-"""Nanoseconds an element from which on an operator of ops.py is not vectorised: libm, integer division."""
-
 
 @dataclass
 class Work:
@@ -298,9 +295,11 @@ class Walk:
 
     def _operator(self, cost: float, kind: ops.Class, value: Value, depth: int) -> int:
         """Count an operator at a point; wide elements fill more registers."""
-        if cost >= LIBRARY_COST:
-            self._spend(depth, library=cost)
-            return depth
+        if isinstance(value, Elementwise) and value.op in ops.SCALARS:
+            library = ops.unvectorised_cost(value.op, value.args[0].dtype)
+            if library:
+                self._spend(depth, library=library)
+                return depth
         wide = cost * max(1.0, _width(value) / 4)
         if kind is ops.Class.LIGHT:
             self._spend(depth, light=wide)

@@ -2,8 +2,8 @@
 
 An expression is Python source for numba. `{0}`, `{1}`, ... are the operands, `{t}` is the short name of the operands'
 compute type (f32, f64, i32, ...); names such as `exp_f32` are defined in `render/intrinsics.py` and
-`share/kernels/vecmath.py`. Costs are about nanoseconds an element on one AVX-512 core, in cache; the cost model scales
-them by rates that are measured, so that only ratios matter.
+`share/kernels/`. Costs are those of vectorised float32 code on one AVX-512 core, in cache; the cost model scales them
+by rates that are measured, so that only ratios matter. What is not vectorised costs `LIBRARY` or `DIVISION` instead.
 """
 
 from __future__ import annotations
@@ -117,8 +117,8 @@ _ROWS = (
     _light("invert", "", "~{0}"),
     _light("shift_left", "", "shift_left_{t}({0}, {1})"),
     _light("shift_right", "", "shift_right_{t}({0}, {1})"),
-    _light("modulo", "", "{0} % {1}", cost=1.0),
-    _light("fmod", "fmod_{t}({0}, {1})", "trunc_mod({0}, {1})", cost=4.0),
+    _light("modulo", "", "{0} % {1}"),
+    _light("fmod", "fmod_{t}({0}, {1})", "trunc_mod({0}, {1})", cost=0.6),
     _expensive("exp", 0.25),
     _expensive("log", 0.5),
     _expensive("log1p", 0.5),
@@ -127,11 +127,19 @@ _ROWS = (
     _expensive("erf", 0.3),
     _expensive("gelu", 0.9),
     _expensive("silu", 0.45),
-    _expensive("pow", 10.0, "{t}(math.pow({0}, {1}))", "int_pow({0}, {1})"),
-    *(
-        _expensive(name, 6.0, f"{{t}}(math.{name}({{0}}))")
-        for name in ("sin", "cos", "tan", "asin", "acos", "atan", "sinh", "cosh", "asinh", "acosh", "atanh")
-    ),
+    _expensive("softplus", 0.8),
+    _expensive("sin", 0.5),
+    _expensive("cos", 0.5),
+    _expensive("tan", 0.5),
+    _expensive("asin", 0.25),
+    _expensive("acos", 0.35),
+    _expensive("atan", 0.45),
+    _expensive("sinh", 0.45),
+    _expensive("cosh", 0.3),
+    _expensive("asinh", 2.0),
+    _expensive("acosh", 1.7),
+    _expensive("atanh", 1.3),
+    _expensive("pow", 2.3, "pow_{t}({0}, {1})", "int_pow({0}, {1})"),
 )
 
 SCALARS: dict[str, Scalar] = {row.name: row for row in _ROWS}
@@ -148,6 +156,19 @@ expressions that are NaN whatever it gives, such as a softmax, where exp(NaN - p
 """
 
 WHERE_COST, CAST_COST = 0.04, 0.03
+
+LIBRARY, DIVISION = 20.0, 4.0
+"""Costs of what LLVM does not vectorise: a function of the C library, integer division."""
+
+_DIVIDING = frozenset({"div", "modulo", "fmod", "pow"})
+"""Operators that divide integers or loop over their bits."""
+
+
+def unvectorised_cost(op: str, dtype: ir.DataType) -> float:
+    """Return what an operator costs on operands of a type where LLVM does not vectorise it, and 0 where it does."""
+    if dtype == D.DOUBLE:
+        return LIBRARY if SCALARS[op].kind is Class.EXPENSIVE or op == "fmod" else 0.0
+    return DIVISION if op in _DIVIDING and dtype not in FLOATING else 0.0
 
 
 def neutral(op: str, kind: str) -> float:

@@ -365,8 +365,8 @@ def value_cost(value: Value) -> float:
             return ops.WHERE_COST
         case Elementwise(op="cast"):
             return ops.CAST_COST
-        case Elementwise(op=op):
-            return ops.SCALARS[op].cost
+        case Elementwise(op=op, args=args):
+            return ops.unvectorised_cost(op, args[0].dtype) or ops.SCALARS[op].cost
         case Load() | Take() | Iota():
             return 0.03
     return 0.0

@@ -27,10 +27,13 @@ UNKNOWN = 128
 """What an axis of unknown size counts for, unless it is the first of several, which is often the batch and counts 1."""
 
 WORK: Mapping[str, float] = {
-    **dict.fromkeys(("Softplus", "Mish"), 7.0),
+    **dict.fromkeys(("Tan", "Sinh", "Asinh", "Atanh"), 13.0),
+    **dict.fromkeys(("Softplus", "Mish"), 9.5),
+    **dict.fromkeys(("Cosh", "Acosh"), 5.0),
     **dict.fromkeys(("Pow", "Where"), 4.0),
     **dict.fromkeys(("Log", "Elu", "Selu", "Celu", "GatherElements", "GatherND", "Mod"), 1.4),
-    **dict.fromkeys(("Sin", "Cos", "Tan", "Asin", "Acos", "Atan", "Sinh", "Cosh", "Asinh", "Acosh", "Atanh"), 1.2),
+    **dict.fromkeys(("Sin", "Cos"), 1.2),
+    **dict.fromkeys(("Asin", "Acos", "Atan"), 0.7),
     **dict.fromkeys(("Gelu", "LayerNormalization", "RMSNormalization", "Sqrt", "Slice"), 0.3),
     **dict.fromkeys(("Erf", "Floor", "Ceil", "Round", "HardSwish", "Transpose"), 0.2),
     **dict.fromkeys(("Tanh", "Sigmoid", "Swish", "Softmax", "LogSoftmax"), 0.15),

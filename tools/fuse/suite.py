@@ -24,7 +24,7 @@ MOST: Sizes = ((4, 8), (24, 64), (128, 768), (1024, 1024))
 ODD: Sizes = ((24, 100), (63, 63), (300, 45), (1000, 7))
 LONG: Sizes = ((24, 64), (1000, 64), (16384, 64))
 DEAR: Sizes = ((4, 8), (24, 64), (128, 768))
-LIBRARY: Sizes = ((4, 8), (128, 768), (512, 512))
+DIVISION: Sizes = ((4, 8), (128, 768), (512, 512))
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,7 @@ class Sample:
 
 X = "float[R, C] x"
 XZ = "float[R, C] x, float[R, C] z"
+LONGS = "int64[R, C] x, int64[R, C] z"
 NORM = "float[R, C] x, float[C] g, float[C] b"
 TALL = "float[R, 64] x"
 
@@ -71,14 +72,16 @@ SUITE = (
     Sample("twice", X, "a = Exp(x) y = Exp(a)"),
     Sample("erf", X, "y = Erf(x)"),
     Sample("tanh", X, "y = Tanh(x)"),
-    Sample("sine", X, "y = Sin(x)", LIBRARY),
-    Sample("power", XZ, "a = Abs(x) y = Pow(a, z)", LIBRARY),
+    Sample("sine", X, "y = Sin(x)"),
+    Sample("power", XZ, "a = Abs(x) y = Pow(a, z)"),
+    Sample("remainder", LONGS, "a = Add(z, two) y = Mod(x, a)", DIVISION),
+    Sample("remainders", LONGS, "a = Add(z, two) b = Mod(x, a) c = Add(b, two) y = Mod(z, c)", DIVISION),
     Sample("select", "float[R, C] x, float[R, C] z, bool[R, C] c", "y = Where(c, x, z)"),
     Sample("compare", XZ, "y = Less(x, z)"),
     Sample("half", "float16[R, C] x, float16[R, C] z", "a = Mul(x, z) y = Add(a, z)"),
     Sample("double", "double[R, C] x, double[R, C] z", "a = Mul(x, z) y = Add(a, z)"),
     Sample("bytes", "int8[R, C] x, float[C] s, float[R, C] z", "a = Cast<to = 1>(x) b = Mul(a, s) y = Add(b, z)"),
-    Sample("longs", "int64[R, C] x, int64[R, C] z", "a = Mul(x, z) y = Add(a, z)"),
+    Sample("longs", LONGS, "a = Mul(x, z) y = Add(a, z)"),
     Sample("row_sum", X, "y = ReduceSum<keepdims = 1>(x, last)", ALL),
     Sample("row_max", X, "a = Exp(x) y = ReduceMax<keepdims = 1>(a, last)"),
     Sample("column_sum", X, "y = ReduceSum<keepdims = 1>(x, first)", ALL),
@@ -110,14 +113,18 @@ _CONSTANTS = {"first": 0, "last": 1, "two": 2, "half": 32, "whole": 64}
 
 def group_of(sample: Sample) -> Group:
     """Outline a sample as a function, as the nodes of a model's group are."""
-    model = _parsed(sample)
+    return whole_group(sample.name, _parsed(sample))
+
+
+def whole_group(name: str, model: ir.Model) -> Group:
+    """Outline all nodes of a model, whose types are known, as the function of one group."""
     nodes = tuple(node for node in model.graph if node.op_type != "Constant")
-    outlined = outline(nodes, OPSET)
+    outlined = outline(nodes, model.opset_imports[""])
     types = [None if value is None else tensor_type(value) for value in outlined.inputs]
     outputs = [kind for kind in map(tensor_type, outlined.outputs) if kind is not None]
-    assert len(outputs) == len(outlined.outputs), f"{sample.name}: a shape is not inferred"
+    assert len(outputs) == len(outlined.outputs), f"{name}: a shape is not inferred"
     call = FunctionCall(outlined.function, tuple(types), tuple(outputs))
-    return Group(sample.name, model.graph, nodes, outlined.inputs, outlined.outputs, call)
+    return Group(name, model.graph, nodes, outlined.inputs, outlined.outputs, call)
 
 
 def _parsed(sample: Sample) -> ir.Model:

@@ -16,7 +16,7 @@ from llvmlite import ir
 from numba import njit, types
 from numba.extending import intrinsic
 
-from sartor.share.kernels import vecmath
+from sartor.share.kernels import circular, hyperbolic, power, vecmath
 from sartor.share.kernels.scalar import Scalar, binary, unary
 
 MAX_TENSORS = 64
@@ -34,7 +34,6 @@ _WIDTH = {"8": ir.IntType(8), "16": ir.IntType(16), "32": ir.IntType(32), "64": 
 
 _ARITHMETIC: dict[str, Callable[[Scalar, Scalar], Scalar]] = {
     "add": operator.add, "sub": operator.sub, "mul": operator.mul, "div": operator.truediv,
-    "fmod": lambda x, y: Scalar(x.builder, x.builder.frem(x.value, y.value)),
 }  # fmt: skip
 """Free of the kernel's fast-math flags, or `(x + y) - x` would become y, and infinities with it."""
 
@@ -214,7 +213,7 @@ def _rounding(name: str, intrinsic_name: str, element: str) -> Any:
 
 def namespace() -> dict[str, Any]:
     """Return every name that a generated kernel may use."""
-    out: dict[str, Any] = {"math": math, "inf": math.inf, "nan": math.nan, **COMPUTE}
+    out: dict[str, Any] = {"inf": math.inf, "nan": math.nan, **COMPUTE}
     out.update({f"load_{name}": _make_load(name) for name in (*COMPUTE, "f16")})
     out.update({f"store_{name}": _make_store(name) for name in (*COMPUTE, "f16")})
     for name in ("fabs", "floor", "ceil", "rint", "sqrt"):
@@ -230,5 +229,6 @@ def namespace() -> dict[str, Any]:
     out.update(
         {getattr(helper, "__name__", helper._name if hasattr(helper, "_name") else ""): helper for helper in helpers}
     )
-    out.update({name: value for name, value in vars(vecmath).items() if name.endswith(("_f32", "_f64"))})
+    for family in (vecmath, circular, hyperbolic, power):
+        out.update({name: value for name, value in vars(family).items() if name.endswith(("_f32", "_f64"))})
     return out

@@ -230,6 +230,12 @@ def gelu_f64(x: tl.tensor) -> tl.tensor:
 
 
 @jit
+def softplus_f64(x: tl.tensor) -> tl.tensor:
+    """Give log(1 + exp(x))."""
+    return tl.maximum(x, 0.0, propagate_nan=tl.PropagateNan.ALL) + log1p_f64(tl.exp(-tl.abs(x)))
+
+
+@jit
 def tan_f64(x: tl.tensor) -> tl.tensor:
     """Give the tangent."""
     return tl.sin(x) / tl.cos(x)

@@ -18,7 +18,7 @@ TYPES: dict[str, str] = {
 }  # fmt: skip
 """Triton's names of the element types."""
 
-FORMULAS = ("exp", "log", "log1p", "tanh", "sigmoid", "erf", "gelu", "silu")
+FORMULAS = ("exp", "log", "log1p", "tanh", "sigmoid", "erf", "gelu", "silu", "softplus")
 """Functions whose float32 form is a polynomial."""
 
 DOUBLE = ("tan", "asin", "acos", "atan", "sinh", "cosh", "asinh", "acosh", "atanh")

@@ -19,8 +19,9 @@ D = ir.DataType
 _DIRECT = {
     "Sub": "sub", "Mul": "mul", "Div": "div", "Add": "add", "Neg": "neg", "Abs": "abs", "Sign": "sign",
     "Floor": "floor", "Ceil": "ceil", "Round": "rint", "Sqrt": "sqrt", "Exp": "exp", "Log": "log", "Tanh": "tanh",
-    "Sigmoid": "sigmoid", "Erf": "erf", "Sin": "sin", "Cos": "cos", "Tan": "tan", "Asin": "asin", "Acos": "acos",
-    "Atan": "atan", "Sinh": "sinh", "Cosh": "cosh", "Asinh": "asinh", "Acosh": "acosh", "Atanh": "atanh",
+    "Sigmoid": "sigmoid", "Softplus": "softplus", "Erf": "erf", "Sin": "sin", "Cos": "cos", "Tan": "tan",
+    "Asin": "asin", "Acos": "acos", "Atan": "atan", "Sinh": "sinh", "Cosh": "cosh", "Asinh": "asinh",
+    "Acosh": "acosh", "Atanh": "atanh",
     "Equal": "equal", "Less": "less", "LessOrEqual": "less_equal", "And": "and", "Or": "or", "Xor": "xor", "Not": "not",
     "IsNaN": "isnan", "BitwiseAnd": "and", "BitwiseOr": "or", "BitwiseXor": "xor", "BitwiseNot": "invert",
 }  # fmt: skip
@@ -67,10 +68,11 @@ def positive(x: Value) -> Value:
     return apply("less", like(0, x), x)
 
 
-def softplus(x: Value) -> Value:
-    """Return log(1 + exp(x)) without overflow."""
-    tail = apply("log1p", apply("exp", apply("neg", apply("abs", x))))
-    return apply("add", relu(x), tail)
+def mish(x: Value) -> Value:
+    """Return x tanh(log(1 + e)) = x n / (n + 2) for e = exp(x) and n = e (e + 2); beyond 20 it is x to the last bit."""
+    e = apply("exp", apply("minimum", x, like(20, x)))
+    n = apply("mul", e, apply("add", e, like(2, x)))
+    return apply("mul", x, apply("div", n, apply("add", n, like(2, x))))
 
 
 def tanh_gelu(x: Value) -> Value:
@@ -135,12 +137,9 @@ def hard_sigmoid(node: Node) -> Value:
     return apply("mul", x, clipped) if swish else clipped
 
 
-@rule("Softplus", "Mish", kind=Kind.EXPENSIVE)
-def _softplus(node: Node) -> Value:
-    x = node.arg(0)
-    if node.node.op_type == "Softplus":
-        return softplus(x)
-    return apply("mul", x, apply("tanh", softplus(x)))
+@rule("Mish", kind=Kind.EXPENSIVE)
+def _mish(node: Node) -> Value:
+    return mish(node.arg(0))
 
 
 @rule("Softsign", kind=Kind.LIGHT)
