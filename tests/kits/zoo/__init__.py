@@ -1,15 +1,16 @@
 """Small networks with real structure and seeded random weights, and their ONNX exports.
 
-Each is the smallest variant of a published architecture that still has its structure. `make` gives the torch module,
-`sample` inputs for it, `exported` its ONNX bytes: with batch normalisation folded or kept, with a batch of one or of any
-size, by torch's exporter on torch.export from opset 18 on and by that on TorchScript before.
+Each is a small variant of a published architecture that still has its structure. `make` gives the torch module,
+`exported` its ONNX bytes: with batch normalisation folded or kept, with a batch of one or of any size, by torch's
+exporter on torch.export from opset 18 on and by that on TorchScript before. `sample` draws inputs for the module,
+`feed` the same for a session.
 """
 
 from __future__ import annotations
 
 from tests.kits.zoo.entry import Entry, make, sample
-from tests.kits.zoo.export import exported
+from tests.kits.zoo.export import exported, feed
 from tests.kits.zoo.graphs import GraphEntry
 from tests.kits.zoo.table import NETWORKS, ZOO
 
-__all__ = ["NETWORKS", "ZOO", "Entry", "GraphEntry", "exported", "make", "sample"]
+__all__ = ["NETWORKS", "ZOO", "Entry", "GraphEntry", "exported", "feed", "make", "sample"]

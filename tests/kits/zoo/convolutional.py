@@ -6,10 +6,9 @@ from collections.abc import Callable
 from itertools import pairwise
 
 import torch
-from torch import Tensor, nn
-
 from tests.kits.zoo.entry import CLASSES, Entry, operators
 from tests.kits.zoo.parts import Concat, Residual, SqueezeExcite, conv_norm, mean_head
+from torch import Tensor, nn
 
 Layer = Callable[[int], nn.Module]
 Branch = Callable[[int, int, int], nn.Module]
@@ -121,6 +120,6 @@ CONVOLUTIONAL = {
         lambda: resnet(basic(norm=group_norm), norm=group_norm), operators("Conv GroupNormalization Add"), opset=21
     ),
     "regnet": Entry(lambda: resnet(grouped, (16, 32)), operators("Conv Sigmoid Mul Add"), opset=20),
-    "cbam": Entry(lambda: resnet(attended, (8, 16)), operators("ReduceMean ReduceMax Concat Sigmoid Mul"), opset=18),
-    "crelu": Entry(crelu, operators("Neg Concat BatchNormalization Relu"), opset=11),
+    "cbam": Entry(lambda: resnet(attended, (8, 16)), operators("ReduceMean ReduceMax Concat Sigmoid Mul"), opset=17),
+    "crelu": Entry(crelu, operators("Neg Concat BatchNormalization Relu"), opset=18),
 }

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
-
 from tests.kits.zoo.entry import CLASSES, Entry, operators
 from tests.kits.zoo.parts import Concat, conv_norm, mean_head
+from torch import Tensor, nn
 
 
 def norm_conv(inputs: int, outputs: int, kernel: int) -> nn.Sequential:
@@ -32,9 +31,7 @@ def densenet(growth: int = 8) -> nn.Module:
 
 def asymmetric(inputs: int, inner: int, outputs: int) -> nn.Sequential:
     """Return 1x1, 1x7 and 7x1 convolutions (Szegedy et al. 2016, section 3.2)."""
-    return nn.Sequential(
-        conv_norm(inputs, inner), conv_norm(inner, inner, (1, 7)), conv_norm(inner, outputs, (7, 1))
-    )
+    return nn.Sequential(conv_norm(inputs, inner), conv_norm(inner, inner, (1, 7)), conv_norm(inner, outputs, (7, 1)))
 
 
 def inception_block(inputs: int) -> nn.Module:
@@ -93,5 +90,5 @@ class UNet(nn.Module):
 DENSE = {
     "densenet": Entry(densenet, operators("BatchNormalization Relu Conv Concat AveragePool"), opset=18),
     "inception": Entry(inception, operators("Conv Concat AveragePool MaxPool"), opset=13),
-    "unet": Entry(lambda: UNet(8, 3), operators("ConvTranspose Concat MaxPool"), opset=18, outputs=("mask",)),
+    "unet": Entry(lambda: UNet(8, 3), operators("ConvTranspose Concat MaxPool"), opset=13, outputs=("mask",)),
 }

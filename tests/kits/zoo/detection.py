@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
-
 from tests.kits.zoo.entry import Entry, operators
 from tests.kits.zoo.parts import Residual, conv_norm
+from torch import Tensor, nn
 
 BOX = 4
 
@@ -19,7 +18,7 @@ def conv_silu(inputs: int, outputs: int, kernel: int = 1, stride: int = 1) -> nn
 class C2f(nn.Module):
     """Split channels, pass half through bottlenecks, concatenate all that came on the way.
 
-    The block of YOLOv8 (Jocher et al. 2023, Ultralytics, without a paper), after CSPNet (Wang et al. 2020, section 3.1).
+    The block of YOLOv8 (Jocher et al. 2023, without a paper), after CSPNet (Wang et al. 2020, section 3.1).
     """
 
     def __init__(self, inputs: int, outputs: int, depth: int, shortcut: bool) -> None:
@@ -38,7 +37,10 @@ class C2f(nn.Module):
 
 
 class Sppf(nn.Module):
-    """Concatenate an image pooled never, once, twice and thrice (YOLOv5 6.0; the pyramid of He et al. 2015, section 2.2)."""
+    """Concatenate an image pooled never, once, twice and thrice.
+
+    The block of YOLOv5 6.0 (Jocher et al. 2021, without a paper), after the pyramid of He et al. 2015, section 2.2.
+    """
 
     def __init__(self, channels: int) -> None:
         super().__init__()

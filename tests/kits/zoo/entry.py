@@ -14,6 +14,8 @@ from torch import Tensor, nn
 IMAGE = (1, 3, 32, 32)
 CLASSES = 10
 Inputs = tuple[Tensor, ...]
+Shapes = Mapping[str, tuple[int, ...]]
+"""The inputs of a network by name; the first axis of each is the batch."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +30,7 @@ class Entry:
     operators: frozenset[str]
     opset: int = 18
     oldest: int = 9
-    inputs: Mapping[str, tuple[int, ...]] = field(default_factory=lambda: {"image": IMAGE})
+    inputs: Shapes = field(default_factory=lambda: {"image": IMAGE})
     outputs: tuple[str, ...] = ("logits",)
 
 
@@ -43,19 +45,22 @@ def make(entry: Entry, seed: int = 0) -> nn.Module:
         torch.manual_seed(seed)
         module = entry.build().eval().requires_grad_(False)
         _draw(module)
-        _scale(module, sample(entry, batch=8, seed=seed))
+        _scale(module, sample(entry.inputs, batch=32, seed=seed))
     return module
 
 
-def sample(entry: Entry, batch: int, seed: int) -> Inputs:
-    """Draw inputs; each channel of each item has a mean of its own, which pooling does not average away."""
+def sample(shapes: Shapes, batch: int, seed: int) -> Inputs:
+    """Draw inputs of these shapes but for the batch, between -2 and 2.
+
+    Each channel of each item has a mean of its own, which pooling does not average away.
+    """
     generator = torch.Generator().manual_seed(seed)
 
-    def normal(*sizes: int) -> Tensor:
-        return torch.randn(sizes, generator=generator)
+    def uniform(*sizes: int) -> Tensor:
+        return 2 * torch.rand(sizes, generator=generator) - 1
 
-    shapes = [(batch, *shape[1:]) for shape in entry.inputs.values()]
-    return tuple(normal(*shape) + normal(*shape[:2], *(1 for _ in shape[2:])) for shape in shapes)
+    sizes = [(batch, *shape[1:]) for shape in shapes.values()]
+    return tuple(uniform(*size) + uniform(*size[:2], *(1 for _ in size[2:])) for size in sizes)
 
 
 def _draw(module: nn.Module) -> None:

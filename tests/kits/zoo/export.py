@@ -14,14 +14,15 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
+import numpy as np
 import torch
 from onnxscript import rewriter
 from onnxscript.rewriter.rules import common
-
-from sartor.share import cache
 from tests.kits.zoo.entry import Entry, make, sample
 from tests.kits.zoo.graphs import GraphEntry
 from tests.kits.zoo.table import ZOO
+
+from sartor.share import cache
 
 FIRST_DYNAMO = 18
 """The first opset that the exporter on torch.export writes; the one on TorchScript writes those before."""
@@ -57,6 +58,12 @@ def exported(name: str, opset: int | None = None, fold_batchnorm: bool = True, d
     return stored
 
 
+def feed(name: str, batch: int, seed: int) -> dict[str, np.ndarray]:
+    """Draw inputs of a network of the zoo by name."""
+    shapes = ZOO[name].inputs
+    return dict(zip(shapes, (tensor.numpy() for tensor in sample(shapes, batch, seed)), strict=True))
+
+
 def _digest() -> str:
     """Return a digest of all that an export depends on."""
     sources = (path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py")))
@@ -68,7 +75,7 @@ def _export(entry: Entry | GraphEntry, options: Options) -> bytes:
     if isinstance(entry, GraphEntry):
         return entry.build(options.opset, BATCH if options.dynamic else "1").SerializeToString()
     # Exporting for a named batch axis takes an example of another size than 1, which torch would take for a constant.
-    inputs = sample(entry, batch=2 if options.dynamic else 1, seed=0)
+    inputs = sample(entry.inputs, batch=2 if options.dynamic else 1, seed=0)
     export = _by_dynamo if options.opset >= FIRST_DYNAMO else _by_script
     with _quiet():
         return export(entry, inputs, options)

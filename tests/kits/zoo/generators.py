@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from torch import nn
-
 from tests.kits.zoo.entry import Entry, operators
 from tests.kits.zoo.parts import Residual
+from torch import nn
 
 PICTURE = ("picture",)
 
@@ -48,7 +47,12 @@ def style() -> nn.Module:
 
 GENERATORS = {
     "generator": Entry(
-        generator, operators("Gemm Reshape ConvTranspose Relu Tanh"), opset=18, inputs={"noise": (1, 12)}, outputs=PICTURE
+        generator,
+        operators("Gemm Reshape ConvTranspose Relu Tanh"),
+        opset=18,
+        oldest=13,
+        inputs={"noise": (1, 12)},
+        outputs=PICTURE,
     ),
     "espcn": Entry(
         espcn, operators("Conv Tanh DepthToSpace"), opset=13, inputs={"image": (1, 1, 16, 16)}, outputs=PICTURE

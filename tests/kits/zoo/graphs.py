@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import onnx
 from onnx import numpy_helper
-
-from tests.kits.zoo.entry import IMAGE, operators
+from tests.kits.zoo.entry import IMAGE, Shapes, operators
 
 WIDTHS = (3, 12, 16)
 TEXT = """
@@ -42,7 +41,7 @@ class GraphEntry:
     operators: frozenset[str]
     opset: int
     oldest: int
-    inputs: Mapping[str, tuple[int, ...]]
+    inputs: Shapes
     outputs: tuple[str, ...] = ("logits",)
 
 

@@ -6,10 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
-
 from tests.kits.zoo.entry import CLASSES, Entry, operators
 from tests.kits.zoo.parts import Activation, Concat, Residual, Shuffle, SqueezeExcite, conv_norm, mean_head
+from torch import Tensor, nn
 
 Gate = Callable[[int, int], nn.Module]
 """Makes a gate from its channels and its inner width."""
@@ -179,12 +178,12 @@ def squeezenet() -> nn.Module:
 
 
 MOBILE = {
-    "mobilenet_v1": Entry(mobilenet_v1, operators("Conv Relu Gemm"), opset=18),
+    "mobilenet_v1": Entry(mobilenet_v1, operators("Conv Relu Gemm"), opset=13),
     "depth_multiplier": Entry(lambda: mobilenet_v1(2), operators("Conv Relu Gemm"), opset=11),
     "mobilenet_v2": Entry(mobilenet_v2, operators("Conv Clip Add"), opset=18),
     "mobilenet_v3": Entry(mobilenet_v3, operators("Conv HardSwish HardSigmoid Mul Add"), opset=18),
     "efficientnet": Entry(efficientnet, operators("Conv Sigmoid Mul Add"), opset=20),
-    "shufflenet_v1": Entry(shufflenet_v1, operators("Conv Reshape Transpose AveragePool Concat Add"), opset=18),
+    "shufflenet_v1": Entry(shufflenet_v1, operators("Conv Reshape Transpose AveragePool Concat Add"), opset=11),
     "shufflenet_v2": Entry(shufflenet_v2, operators("Conv Split Concat Reshape Transpose"), opset=18),
     "squeezenet": Entry(squeezenet, operators("Conv Concat MaxPool GlobalAveragePool"), opset=9),
 }

@@ -51,7 +51,9 @@ class Shuffle(nn.Module):
 
     def forward(self, image_BCHW: Tensor) -> Tensor:
         """Return the image (B, C, H, W) with its channels in another order."""
-        return image_BCHW.unflatten(1, (self.groups, -1)).transpose(1, 2).flatten(1, 2)
+        batch, channels, height, width = image_BCHW.shape
+        dealt = image_BCHW.reshape(batch, self.groups, channels // self.groups, height, width).transpose(1, 2)
+        return dealt.reshape(batch, channels, height, width)
 
 
 class Concat(nn.Module):

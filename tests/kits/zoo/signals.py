@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
-
 from tests.kits.zoo.entry import CLASSES, Entry, operators
 from tests.kits.zoo.parts import conv_norm, mean_head
+from torch import Tensor, nn
 
 
 def audio() -> nn.Module:
-    """Return M5 for raw waves (Dai et al. 2017, table 1), with a dilated layer (van den Oord et al. 2016, section 2.1)."""
+    """Return M5 for raw waves (Dai et al. 2017, table 1), one layer dilated (van den Oord et al. 2016, section 2.1)."""
     parts: list[nn.Module] = []
     for inputs, outputs, kernel, stride, dilation in ((1, 16, 16, 4, 1), (16, 24, 3, 1, 2), (24, 32, 3, 1, 1)):
         convolution = nn.Conv1d(inputs, outputs, kernel, stride, dilation=dilation, bias=False)
@@ -68,9 +67,9 @@ def double_attention() -> nn.Module:
 
 SIGNALS = {
     "audio": Entry(audio, operators("Conv Relu MaxPool"), opset=11, inputs={"wave": (1, 1, 1024)}),
-    "video": Entry(video, operators("Conv MaxPool Gemm"), opset=18, inputs={"clip": (1, 3, 8, 16, 16)}),
+    "video": Entry(video, operators("Conv MaxPool Gemm"), opset=17, inputs={"clip": (1, 3, 8, 16, 16)}),
     "crnn": Entry(
         lambda: Crnn(12), operators("Conv LSTM Reshape Transpose"), opset=17, inputs={"line": (1, 1, 16, 32)}
     ),
-    "double_attention": Entry(double_attention, operators("Conv Softmax MatMul Add"), opset=18),
+    "double_attention": Entry(double_attention, operators("Conv Softmax MatMul Add"), opset=18, oldest=13),
 }

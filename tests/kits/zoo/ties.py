@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
-
 from tests.kits.zoo.entry import CLASSES, IMAGE, Entry, operators
 from tests.kits.zoo.parts import conv_norm, mean_head
+from torch import Tensor, nn
 
 
 class RecurrentConvolution(nn.Module):
@@ -49,6 +48,12 @@ class Autoencoder(nn.Module):
         return self.leave(torch.relu(nn.functional.linear(code, self.weight, self.back)))
 
 
+def cosine(left_BC: Tensor, right_BC: Tensor) -> Tensor:
+    """Return the cosines (B, 1) of the angles between vectors."""
+    norms = (left_BC * left_BC).sum(1, keepdim=True) * (right_BC * right_BC).sum(1, keepdim=True)
+    return (left_BC * right_BC).sum(1, keepdim=True) / torch.sqrt(norms)
+
+
 class Siamese(nn.Module):
     """Compare two images by one tower (Bromley et al. 1993, section 4) and classify them with facts beside."""
 
@@ -59,22 +64,26 @@ class Siamese(nn.Module):
         self.head = nn.Sequential(nn.Linear(2 * width, 24), nn.ReLU(), nn.Linear(24, CLASSES))
 
     def forward(self, left_BCHW: Tensor, right_BCHW: Tensor, facts_BF: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the similarity of the images (B, 1) and logits (B, classes)."""
+        """Return the cosine between the images (B, 1) and logits (B, classes)."""
         left, right = self.tower(left_BCHW), self.tower(right_BCHW)
         joined = torch.cat(((left - right).abs(), torch.relu(self.facts(facts_BF))), 1)
-        return (left * right).sum(1, keepdim=True), self.head(joined)
+        return cosine(left, right), self.head(joined)
 
 
 TIES = {
     "recurrent": Entry(recurrent, operators("Conv Add Relu"), opset=18),
     "autoencoder": Entry(
-        lambda: Autoencoder(32, 16), operators("Gemm Sigmoid Relu"), opset=13, inputs={"visible": (1, 32)}
+        lambda: Autoencoder(32, 16),
+        operators("Gemm Sigmoid Relu"),
+        opset=13,
+        inputs={"visible": (1, 32)},
+        outputs=("decoded",),
     ),
     "siamese": Entry(
         lambda: Siamese(16, 6),
-        operators("Conv Gemm Sub Abs Concat Mul ReduceSum"),
+        operators("Conv Gemm Sub Abs Concat Mul ReduceSum Sqrt Div"),
         opset=18,
         inputs={"left": IMAGE, "right": IMAGE, "facts": (1, 6)},
-        outputs=("similarity", "logits"),
+        outputs=("cosine", "logits"),
     ),
 }

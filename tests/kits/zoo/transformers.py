@@ -6,10 +6,9 @@ import math
 from collections.abc import Callable
 
 import torch
-from torch import Tensor, nn
-
 from tests.kits.zoo.entry import CLASSES, Entry, operators
 from tests.kits.zoo.parts import Residual
+from torch import Tensor, nn
 
 PATCH, TOKENS = 8, 16
 """The side of a patch, and the patches of an image of 32 x 32 pixels."""
@@ -25,10 +24,11 @@ class FusedAttention(nn.Module):
 
     def forward(self, hidden_BNC: Tensor) -> Tensor:
         """Return the mixed values (B, N, C)."""
-        projected = self.project(hidden_BNC).unflatten(2, (3, self.heads, -1))
+        batch, tokens, width = hidden_BNC.shape
+        projected = self.project(hidden_BNC).reshape(batch, tokens, 3, self.heads, width // self.heads)
         query, key, value = projected.permute(2, 0, 3, 1, 4).unbind(0)
         mixed = torch.softmax(query @ key.transpose(2, 3) * self.scale, 3) @ value
-        return self.out(mixed.transpose(1, 2).flatten(2))
+        return self.out(mixed.transpose(1, 2).reshape(batch, tokens, width))
 
 
 class GroupedAttention(nn.Module):
@@ -89,7 +89,7 @@ class VisionTransformer(nn.Module):
     def forward(self, image_BCHW: Tensor) -> Tensor:
         """Return logits (B, classes), read off the class token."""
         patches = self.patches(image_BCHW)
-        hidden_BNC = torch.cat((self.token.expand(len(patches), -1, -1), patches), 1) + self.positions
+        hidden_BNC = torch.cat((self.token.expand(patches.shape[0], -1, -1), patches), 1) + self.positions
         return self.head(self.norm(self.blocks(hidden_BNC))[:, 0])
 
 
@@ -180,6 +180,6 @@ TRANSFORMERS = {
         opset=21,
         oldest=14,
     ),
-    "mixer": Entry(lambda: Mixer(24), operators("Conv LayerNormalization Transpose MatMul"), opset=18),
+    "mixer": Entry(lambda: Mixer(24), operators("Conv LayerNormalization Transpose MatMul"), opset=17),
     "convnext": Entry(convnext, operators("Conv LayerNormalization Transpose Mul Add"), opset=20),
 }
