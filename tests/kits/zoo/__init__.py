@@ -4,6 +4,10 @@ Each is a small variant of a published architecture that still has its structure
 `exported` its ONNX bytes: with batch normalisation folded or kept, with a batch of one or of any size, by torch's
 exporter on torch.export from opset 18 on and by that on TorchScript before. `sample` draws inputs for the module,
 `feed` the same for a session.
+
+What an operator looks like depends on the exporter and the opset. Global pooling is GlobalAveragePool from TorchScript
+and ReduceMean from torch.export. LayerNormalization begins with opset 17, GroupNormalization with 21, HardSwish with 14;
+they are taken apart before. A named batch gives Reshape a computed shape, from TorchScript in a dozen nodes.
 """
 
 from __future__ import annotations

@@ -45,7 +45,7 @@ def make(entry: Entry, seed: int = 0) -> nn.Module:
         torch.manual_seed(seed)
         module = entry.build().eval().requires_grad_(False)
         _draw(module)
-        _scale(module, sample(entry.inputs, batch=32, seed=seed))
+        _scale(module, sample(entry.inputs, batch=16, seed=seed))
     return module
 
 

@@ -14,6 +14,10 @@ Gate = Callable[[int, int], nn.Module]
 """Makes a gate from its channels and its inner width."""
 
 
+V1 = ((8, 16, 1), (16, 24, 2), (24, 24, 1), (24, 32, 2))
+"""Input channels, output channels and stride of each separable convolution."""
+
+
 def separable(inputs: int, outputs: int, stride: int, multiplier: int = 1) -> nn.Module:
     """Return a depthwise 3x3 and a pointwise convolution (Howard et al. 2017, section 3.1)."""
     wide = inputs * multiplier
@@ -21,12 +25,9 @@ def separable(inputs: int, outputs: int, stride: int, multiplier: int = 1) -> nn
 
 
 def mobilenet_v1(multiplier: int = 1) -> nn.Module:
-    """Return MobileNet (same, table 1); a channel multiplier above 1 gives each channel several depthwise filters."""
+    """Return MobileNet (Howard et al. 2017, table 1); `multiplier` is the depthwise filters that each channel has."""
     blocks = [separable(inputs, outputs, stride, multiplier) for inputs, outputs, stride in V1]
     return nn.Sequential(conv_norm(3, 8, 3, 2), *blocks, mean_head(32, CLASSES))
-
-
-V1 = ((8, 16, 1), (16, 24, 2), (24, 24, 1), (24, 32, 2))
 
 
 @dataclass(frozen=True)
