@@ -6,8 +6,8 @@ exporter on torch.export from opset 18 on and by that on TorchScript before. `sa
 `feed` the same for a session.
 
 What an operator looks like depends on the exporter and the opset. Global pooling is GlobalAveragePool from TorchScript
-and ReduceMean from torch.export. LayerNormalization begins with opset 17, GroupNormalization with 21, HardSwish with 14;
-they are taken apart before. A named batch gives Reshape a computed shape, from TorchScript in a dozen nodes.
+and ReduceMean from torch.export. LayerNormalization begins with opset 17, HardSwish with 14, GroupNormalization with 21
+and are taken apart before. A named batch gives Reshape a computed shape, from TorchScript in a dozen nodes.
 """
 
 from __future__ import annotations
