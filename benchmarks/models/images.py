@@ -51,12 +51,14 @@ def textures(count: int = 10_000, pixels: int = 16, seed: int = 0) -> Images:
     """
     generator = np.random.default_rng(seed)
     labels = generator.permutation(count) % CLASSES
-    period = 2 * (CLASSES // 2) * (1 + labels % 2)
-    angles = 2 * math.pi * (labels // 2) / period + generator.normal(0, JITTER, count)
+    grating, orientation = labels % 2 == 0, labels // 2
+    # A check is the same again after a quarter of a turn.
+    turn = np.where(grating, math.pi, math.pi / 2)
+    angles = turn * orientation / (CLASSES // 2) + generator.normal(0, JITTER, count)
     frequencies = generator.uniform(1.2, 1.8, count)
     along = _waves(generator, angles, frequencies, pixels)
     across = _waves(generator, angles + math.pi / 2, frequencies, pixels)
-    patterns = np.where((labels % 2 == 0)[:, None, None], along, math.sqrt(2) * along * across)
+    patterns = np.where(grating[:, None, None], along, math.sqrt(2) * along * across)
     noisy = patterns + generator.normal(0, NOISE, patterns.shape)
     return split(np.clip(127.5 + 50 * noisy, 0, 255).astype(np.uint8), labels.astype(np.uint8), seed)
 

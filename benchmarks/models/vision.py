@@ -40,7 +40,7 @@ def residual(widths: tuple[int, ...], depth: int) -> nn.Module:
 
 
 def resnet_cifar(depth: int, width: int) -> nn.Module:
-    """Return the ResNet of 6n + 2 layers (He et al. 2016, section 4.2), with projected shortcuts; its own width is 16."""
+    """Return the ResNet of 6n + 2 layers (He et al. 2016, section 4.2), shortcuts projected; its own width is 16."""
     return residual((width, 2 * width, 4 * width), (depth - 2) // 6)
 
 

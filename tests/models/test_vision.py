@@ -91,13 +91,13 @@ def test_a_short_training_learns_and_repeats() -> None:
     from models.training import accuracy, train
     from models.vision import resnet_cifar
 
-    data, networks, threads = textures(COUNT), [], torch.get_num_threads()
+    data, networks, threads = textures(5000), [], torch.get_num_threads()
     for _ in range(2):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             networks.append(resnet_cifar(8, 8))
         reached = train(networks[-1], data, epochs=1, seed=0, threads=1)
-    assert reached == accuracy(networks[-1], data.validation) > 0.15
+    assert reached == accuracy(networks[-1], data.validation) > 0.3
     assert not networks[-1].training
     assert (torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()) == (threads, False)
     for first, again in zip(*(network.state_dict().values() for network in networks), strict=True):
