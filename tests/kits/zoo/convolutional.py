@@ -73,7 +73,10 @@ class SpatialAttention(nn.Module):
 
 
 def attended(inputs: int, outputs: int, stride: int) -> nn.Module:
-    """Return a basic branch with attention to channels, then to pixels (CBAM, Woo et al. 2018, figure 3)."""
+    """Return a basic branch with attention to channels, then to pixels (Woo et al. 2018, figure 3).
+
+    The attention to channels looks at their means only, as that of Hu et al. 2018 does.
+    """
     return nn.Sequential(basic()(inputs, outputs, stride), SqueezeExcite(outputs, outputs // 4), SpatialAttention())
 
 

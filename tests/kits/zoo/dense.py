@@ -15,7 +15,7 @@ def norm_conv(inputs: int, outputs: int, kernel: int) -> nn.Sequential:
 
 
 def dense_layer(inputs: int, growth: int) -> nn.Module:
-    """Return a layer that puts `growth` channels behind its inputs (Huang et al. 2017, sections 3 and 3.4)."""
+    """Return a layer that puts `growth` channels behind its inputs (Huang et al. 2017, section 3)."""
     bottleneck = norm_conv(inputs, 2 * growth, 1)
     return Concat(nn.Identity(), nn.Sequential(bottleneck, norm_conv(2 * growth, growth, 3)))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import io
 import logging
@@ -64,6 +65,7 @@ def feed(name: str, batch: int, seed: int) -> dict[str, np.ndarray]:
     return dict(zip(shapes, (tensor.numpy() for tensor in sample(shapes, batch, seed)), strict=True))
 
 
+@functools.cache
 def _digest() -> str:
     """Return a digest of all that an export depends on."""
     sources = (path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py")))

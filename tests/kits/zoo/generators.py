@@ -22,7 +22,7 @@ def generator() -> nn.Module:
 
 
 def espcn() -> nn.Module:
-    """Return a super-resolution network that turns channels into pixels (Shi et al. 2016, section 3.1).
+    """Return a super-resolution network that turns channels into pixels (Shi et al. 2016, section 2.2).
 
     A last convolution mixes the colours, so that the channels before the shuffle are not outputs.
     """

@@ -1,4 +1,4 @@
-"""Networks on other than two axes, and with operators through which no channel can be followed."""
+"""Networks on other than two spatial axes, and with operators through which no channel can be followed."""
 
 from __future__ import annotations
 
