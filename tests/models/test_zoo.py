@@ -112,9 +112,10 @@ def test_batch_normalisation_is_not_the_identity() -> None:
 
 
 def test_a_shared_weight_stays_one_initialiser() -> None:
-    graph = onnx.load_from_string(exported("recurrent")).graph
-    uses = Counter(node.input[1] for node in graph.node if node.op_type == "Conv")
-    assert sorted(uses.values()) == [1, 1, 1, 2, 3]
+    for name, counts in {"recurrent": [1, 1, 1, 1, 2, 3], "autoencoder": [1, 1, 2]}.items():
+        graph = onnx.load_from_string(exported(name)).graph
+        uses = Counter(node.input[1] for node in graph.node if node.op_type in ("Conv", "Gemm"))
+        assert sorted(uses.values()) == counts
 
 
 def test_an_export_is_the_same_every_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
