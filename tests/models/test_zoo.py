@@ -69,15 +69,11 @@ def norms(name: str) -> int:
 
 
 @pytest.mark.parametrize("name", ZOO)
-def test_an_export_computes_what_the_network_does(name: str) -> None:
+def test_an_export_computes_what_the_network_does_and_heeds_its_inputs(name: str) -> None:
     entry, model = ZOO[name], exported(name)
     check(name, model, entry.opset, batch=1)
     assert entry.operators <= operators(model).keys()
-
-
-@pytest.mark.parametrize("name", ZOO)
-def test_outputs_are_neither_constant_nor_saturated(name: str) -> None:
-    runs = [run_onnx(exported(name), feed(name, 1, seed)) for seed in range(8)]
+    runs = [run_onnx(model, feed(name, 1, seed)) for seed in range(8)]
     for outputs in map(np.concatenate, zip(*runs, strict=True)):
         assert 0.2 < outputs.std() < 5
         assert outputs.std(axis=0).mean() > 0.4 * outputs.std()
