@@ -97,7 +97,7 @@ def unfold(x: Array, window: Window) -> Array:
     shape = output_shape(padded.shape[2:], slide)
     taps = [padded[:, :, *_steps(offset, slide.stride, shape)] for offset in slide.offsets]
     channels = x.shape[1]
-    patches_NCTP = np.stack(taps, axis=2).reshape(len(x), channels, window.taps, -1)
+    patches_NCTP = np.stack(taps, axis=2).reshape(len(x), channels, window.taps, math.prod(shape))
     patches_NPCT = patches_NCTP.transpose(0, 3, 1, 2)
     rows = patches_NPCT.shape[0] * patches_NPCT.shape[1]
     grouped = patches_NPCT.reshape(rows, window.groups, channels // window.groups * window.taps)
