@@ -102,10 +102,10 @@ def prune(
     earlier searches learned. A history holds every finished episode, whenever the run is killed.
 
     Example:
-        sartor prune model.onnx --data data.h5 --flops 0.5 --episodes 0 -o small.onnx
-        sartor prune model.onnx --data data.h5 --flops 0.5 --episodes 5 --save-history run.h5 -o small.onnx
-        sartor prune model.onnx --data data.h5 --params 0.6 --episodes 2 --dry-run
-        sartor prune --data data.h5 --flops 0.5 --episodes 0 < model.onnx | sartor fuse > small-fused.onnx
+        sartor prune net.onnx --data images.h5 --flops 0.5 --episodes 0 -o small.onnx
+        sartor prune net.onnx --data images.h5 --flops 0.5 --episodes 5 --save-history run.h5 -o small.onnx
+        sartor prune net.onnx --data images.h5 --params 0.6 --episodes 2 --dry-run
+        sartor prune --data images.h5 --flops 0.5 --episodes 0 < net.onnx | sartor fuse --no-measure > both.onnx
     """
     from sartor.share.threads import default_threads
     from sartor.tools.prune.plan import Options

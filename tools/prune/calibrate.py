@@ -30,7 +30,7 @@ RIDGE = 1e-5
 BATCH = 64
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Statistics:
     """A layer with the Gram of its design matrix [G, K, K], its column means [G, K] and its weight W [G, K, O / G].
 

@@ -19,7 +19,7 @@ from sartor.tools.prune.channels import Channels, Layer
 from sartor.tools.prune.spread import removable
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Unit:
     """Channels of which any number from 1 on may stay.
 
