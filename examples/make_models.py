@@ -1,4 +1,4 @@
-"""Write two small models with seeded weights: `encoder.onnx`, a transformer encoder, and `cnn.onnx`."""
+"""Write small models with seeded weights, the transformer `encoder.onnx` and `cnn.onnx`, and `images.h5` for it."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import onnx
 from numpy.typing import NDArray
@@ -16,6 +17,7 @@ from onnx import TensorProto, helper, numpy_helper
 OPSET, IR_VERSION = 18, 10
 VOCABULARY, LONGEST, HIDDEN, HEADS, LAYERS = 128, 512, 64, 4, 2
 CHANNELS, EXPANDED, SQUEEZED, CLASSES, PIXELS = 16, 32, 8, 10, 32
+SAMPLES = {"train": 128, "val": 128, "test": 64}
 
 
 class Builder:
@@ -159,14 +161,27 @@ def convolution(build: Builder, features: str, inputs: int, outputs: int, *, siz
     return build.node("BatchNormalization", convolved, scale, bias, mean, variance)
 
 
+def write_images(path: Path) -> None:
+    """Write samples for `cnn.onnx`: smooth patterns as bytes with the channels last, as cameras give them."""
+    random = np.random.default_rng(3)
+    place = np.linspace(0, 1, PIXELS)
+    with h5py.File(path, "w") as file:
+        for split, count in SAMPLES.items():
+            waves = random.uniform(-8, 8, (2, count, 1, 1, 3))
+            phase = waves[0] * place[:, None, None] + waves[1] * place[:, None] + random.uniform(0, 6, (count, 1, 1, 3))
+            file[f"{split}/x"] = np.rint(127.5 + 127.5 * np.sin(phase)).astype(np.uint8)
+            file[f"{split}/x"].attrs.update(layout="NHWC", scale=1 / 255, mean=[0.5] * 3, std=[0.35] * 3)
+
+
 def main() -> None:
-    """Write both models into the folder named on the command line."""
+    """Write models and data into the folder named on the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path, nargs="?", default=Path())
     folder = parser.parse_args().folder
     folder.mkdir(parents=True, exist_ok=True)
     onnx.save(encoder(), folder / "encoder.onnx")
     onnx.save(cnn(), folder / "cnn.onnx")
+    write_images(folder / "images.h5")
 
 
 if __name__ == "__main__":

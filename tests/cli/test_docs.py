@@ -23,9 +23,10 @@ SECONDS = 300
 
 @pytest.fixture
 def workplace(models: Path, tmp_path: Path) -> Path:
-    """Return a folder with the models that examples name."""
+    """Return a folder with the models and the data that examples name."""
     for name, source in {"encoder": "encoder", "model": "encoder", "cnn": "cnn", "net": "cnn"}.items():
         shutil.copy(models / f"{source}.onnx", tmp_path / f"{name}.onnx")
+    shutil.copy(models / "images.h5", tmp_path)
     return tmp_path
 
 

@@ -12,10 +12,11 @@ import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
 
 from sartor.share.shapes import infer_shapes
-from sartor.tools.prune.channels import Channels, Kept
+from sartor.tools.prune.channels import Channels
 from sartor.tools.prune.compact import compact, kept_of
 from sartor.tools.prune.factors import find_channels
 from sartor.tools.prune.units import Resources, Unit, find_units, resources, total
+from sartor.tools.prune.verify import masked
 
 Feed = dict[str, np.ndarray]
 CLOSE = 1e-5
@@ -41,19 +42,6 @@ class Network:
         rng = np.random.default_rng(seed)
         gone = [rng.permutation(unit.classes)[count:] for unit, count in zip(self.units, counts, strict=True)]
         return np.concatenate(gone) if gone else np.zeros(0, np.int64)
-
-    def masked(self, kept: Kept) -> ir.Model:
-        """Return a copy in which nothing reads what is removed: the weights of readers are zero there."""
-        copy = self.model.clone()
-        for layer in self.found.layers:
-            weight = copy.graph.initializers[str(layer.weight.name)]
-            labels = self.found.axes[layer.weight][layer.input_axis]
-            assert weight.const_value is not None
-            assert labels is not None
-            content = weight.const_value.numpy().copy()
-            np.moveaxis(content, layer.input_axis, 0)[~kept(labels)] = 0
-            weight.const_value = ir.tensor(content, name=weight.name)
-        return copy
 
 
 def read(proto: onnx.ModelProto | bytes) -> ir.Model:
@@ -94,8 +82,9 @@ def check(network: Network, counts: Sequence[int], seed: int, feed: Feed) -> ir.
     """Check the model in which so many classes of every unit stay, and return it."""
     removed = network.removed(counts, seed)
     small = compact(network.model, network.found, removed)
+    infer_shapes(small)
     onnx.checker.check_model(onnx.load_from_string(serialized(small)), full_check=True)
-    expected = run(network.masked(kept_of(network.found, removed)), feed)
+    expected = run(masked(network.model, network.found, kept_of(network.found, removed)), feed)
     for mine, theirs in zip(run(small, feed), expected, strict=True):
         scale = max(float(np.abs(theirs).max()), 1.0)
         np.testing.assert_allclose(mine, theirs, rtol=0, atol=CLOSE * scale)

@@ -25,7 +25,7 @@ Rewrite = Callable[[ir.Node, Kept], None]
 """Changes a node in place for the atoms that stay."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Layer:
     """An operator that mixes channels by a constant weight: a convolution or a matrix product.
 
@@ -42,7 +42,7 @@ class Layer:
     groups: int = 1
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Term:
     """Multiplications of a node for one sample: `fixed` times the sizes of some axes."""
 
@@ -51,7 +51,7 @@ class Term:
     fixed: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Edit:
     """A number or a list of a node that follows the channels: `apply` rewrites it in a copy of the node."""
 

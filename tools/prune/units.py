@@ -12,13 +12,14 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sartor.tools.prune.atoms import Labels
 from sartor.tools.prune.channels import Channels, Layer
 from sartor.tools.prune.spread import removable
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Unit:
     """Channels of which any number from 1 on may stay.
 
@@ -39,7 +40,7 @@ class Count:
     fixed: int
     of: tuple[tuple[int, int], ...]
 
-    def at(self, counts: Sequence[int]) -> int:
+    def at(self, counts: Sequence[int] | NDArray[np.int64]) -> int:
         """Return the size where so many classes of each unit stay."""
         return self.fixed + sum(times * int(counts[unit]) for unit, times in self.of)
 
@@ -51,7 +52,7 @@ class Product:
     fixed: int
     axes: tuple[Count, ...]
 
-    def at(self, counts: Sequence[int]) -> int:
+    def at(self, counts: Sequence[int] | NDArray[np.int64]) -> int:
         """Return the product where so many classes of each unit stay."""
         return self.fixed * math.prod(axis.at(counts) for axis in self.axes)
 
@@ -101,7 +102,7 @@ def resources(found: Channels, units: Sequence[Unit]) -> Resources:
     return Resources(macs, parameters)
 
 
-def total(products: Iterable[Product], counts: Sequence[int]) -> int:
+def total(products: Iterable[Product], counts: Sequence[int] | NDArray[np.int64]) -> int:
     """Add up products."""
     return sum(product.at(counts) for product in products)
 

@@ -1,0 +1,172 @@
+"""The command `sartor prune`."""
+
+from __future__ import annotations
+
+import sys
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from sartor.cli._frame import command
+from sartor.cli._options import Json, Model, NoHistory, Output, Quiet, Report, Seed, Threads, Verbose
+from sartor.share.errors import UsageError
+
+if TYPE_CHECKING:
+    from sartor.tools.prune.plan import Budget, Options
+
+
+class StrategyChoice(StrEnum):
+    """How counts of channels are searched for."""
+
+    ddpg = "ddpg"
+    hill_climb = "hill-climb"
+    random = "random"
+
+
+class StartChoice(StrEnum):
+    """Where a search starts."""
+
+    prior = "prior"
+    uniform = "uniform"
+
+
+class TransferChoice(StrEnum):
+    """What an agent takes over from earlier searches."""
+
+    none = "none"
+    weights = "weights"
+    augmented = "augmented"
+
+
+@command("prune")
+def prune(
+    model: Model = "-",
+    output: Output = "-",
+    data: Annotated[str, typer.Option("--data", metavar="FILE", help="Samples in HDF5 or .npz.")] = "",
+    flops: Annotated[
+        float | None, typer.Option("--flops", metavar="R", help="Share of multiplications to keep.")
+    ] = None,
+    params: Annotated[float | None, typer.Option("--params", metavar="R", help="Share of parameters to keep.")] = None,
+    metric: Annotated[
+        str | None, typer.Option("--metric", metavar="NAME", help="accuracy, top5 (any number) or likeness.")
+    ] = None,
+    strategy: Annotated[StrategyChoice, typer.Option("--strategy", help="How to search.")] = StrategyChoice.hill_climb,
+    start: Annotated[StartChoice, typer.Option("--start", help="Where to start.")] = StartChoice.prior,
+    episodes: Annotated[
+        int, typer.Option("--episodes", min=0, metavar="N", help="Evaluations; 0 takes the start.")
+    ] = 100,
+    history: Annotated[
+        list[str] | None, typer.Option("--history", metavar="PATH", help="Histories of earlier searches, or folders.")
+    ] = None,
+    save_history: Annotated[
+        str | None, typer.Option("--save-history", metavar="FILE", help="Keep the history of this search.")
+    ] = None,
+    resume: Annotated[
+        str | None, typer.Option("--resume", metavar="FILE", help="Go on with the search of this history.")
+    ] = None,
+    transfer: Annotated[
+        TransferChoice, typer.Option("--transfer", help="What the agent of ddpg takes over from --history.")
+    ] = TransferChoice.augmented,
+    assistant: Annotated[
+        bool,
+        typer.Option("--assistant/--no-assistant", help="Let a model of the reward pick among many walks of ddpg."),
+    ] = True,
+    round_to: Annotated[
+        int | None, typer.Option("--round", min=1, metavar="N", help="Keep multiples of N channels.")
+    ] = None,
+    keep: Annotated[
+        list[str] | None, typer.Option("--keep", metavar="GLOB", help="Layers, by node, that keep all outputs.")
+    ] = None,
+    min_ratio: Annotated[
+        float, typer.Option("--min-ratio", min=0.0, max=1.0, metavar="R", help="Least share of a layer's channels.")
+    ] = 0.1,
+    samples: Annotated[
+        int, typer.Option("--samples", min=1, metavar="N", help="Samples of a split to calibrate and to judge on.")
+    ] = 512,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the outcome on stdout, write no model.")] = False,
+    as_json: Json = False,
+    report: Report = None,
+    seed: Seed = 0,
+    threads: Threads = None,
+    no_history: NoHistory = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Remove channels from a model until it meets a budget, and refit what is left.
+
+    The output has the inputs and outputs of the model, and runs anywhere. Data holds samples x, and labels y, of train
+    (weights are refitted on them), val (they judge) and test (they only report). Without labels the outputs of the
+    original are the goal. A search starts from an allocation in closed form, which --episodes 0 takes as it is, and
+    evaluates one allocation an episode; the default strategy changes the best so far, ddpg learns and takes over what
+    earlier searches learned. A history holds every finished episode, whenever the run is killed.
+
+    Example:
+        sartor prune net.onnx --data images.h5 --flops 0.5 --episodes 0 -o small.onnx
+        sartor prune net.onnx --data images.h5 --flops 0.5 --episodes 5 --save-history run.h5 -o small.onnx
+        sartor prune net.onnx --data images.h5 --params 0.6 --episodes 2 --dry-run
+        sartor prune --data images.h5 --flops 0.5 --episodes 0 < net.onnx | sartor fuse --no-measure > both.onnx
+    """
+    from sartor.share.threads import default_threads
+    from sartor.tools.prune.plan import Options
+
+    if not data:
+        raise UsageError("there is no data", subject="--data", remedy="Give samples in HDF5 or .npz")
+    target = None if dry_run else output
+    _check_targets(target, "-" if dry_run or as_json else None, report, save_history or resume)
+    options = Options(
+        _budget(flops, params), metric, tuple(history or ()), save_history, transfer.value, assistant, strategy.value,
+        start.value, episodes, round_to, tuple(keep or ()), min_ratio, samples, seed, threads or default_threads(),
+        resume,
+    )  # fmt: skip
+    _prune(model, target, data, options, None if no_history else sys.argv[1:], report, as_json)
+
+
+def _budget(flops: float | None, params: float | None) -> Budget:
+    """Return the budget; raises UsageError unless exactly one is given, as a share."""
+    from sartor.tools.prune.plan import Budget
+
+    if (flops is None) == (params is None):
+        raise UsageError("one budget is needed", remedy="Give --flops 0.5 or --params 0.5")
+    option, ratio = ("--flops", flops) if flops is not None else ("--params", params)
+    assert ratio is not None
+    if not 0 < ratio <= 1:
+        raise UsageError(f"{ratio:g} is no share", subject=option, remedy="Give a number above 0, up to 1")
+    return Budget("flops" if flops is not None else "params", ratio)
+
+
+def _check_targets(target: str | None, shown: str | None, report: str | None, history: str | None) -> None:
+    """Raise before any work is done if an output can't be written."""
+    from sartor.share.artifact import check_target
+
+    if [target, shown, report, history].count("-") > 1:
+        raise UsageError("model, outcome, report and history can't share stdout", remedy="Name files for all but one")
+    for path in (report, history, target):
+        if path is not None:
+            check_target(path)
+
+
+def _prune(
+    model: str, target: str | None, data: str, options: Options, argv: list[str] | None, report: str | None,
+    as_json: bool,
+) -> None:  # fmt: skip
+    """Prune, and say what was done."""
+    from json import dumps
+
+    from sartor.share.artifact import write_bytes
+    from sartor.share.console import detail, note, warn
+    from sartor.tools.prune.prune import prune as run
+    from sartor.tools.prune.report import as_data, as_text, headline
+
+    plan = run(model, target, data, options, argv)
+    if report is not None:
+        write_bytes((dumps(as_data(plan), indent=2) + "\n").encode(), report)
+    if as_json:
+        print(dumps(as_data(plan), indent=2))
+    elif target is None:
+        print(as_text(plan))
+    else:
+        note(headline(plan))
+        detail(as_text(plan))
+        for line in plan.notes:
+            warn(line)

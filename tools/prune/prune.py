@@ -1,0 +1,76 @@
+"""The story of `sartor prune`: read, find channels, calibrate, search, compact, verify, write."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+from sartor.share import history
+from sartor.share.artifact import Model, read_model, write_model
+from sartor.share.console import progress
+from sartor.tools.prune.data import open_data
+from sartor.tools.prune.evaluate import make_judge, parse_metric
+from sartor.tools.prune.plan import Options, Plan
+from sartor.tools.prune.prepare import (
+    Samples,
+    declared_interface,
+    fix_sizes,
+    make_network,
+    make_problem,
+    read_samples,
+    restore_interface,
+)  # fmt: skip
+from sartor.tools.prune.report import describe
+from sartor.tools.prune.search import begin, make_strategy, search
+from sartor.tools.prune.verify import require_same
+
+
+def prune(source: str, target: str | None, data: str, options: Options, argv: Sequence[str] | None) -> Plan:
+    """Prune a model and write it; without a target only search, without argv leave no history record.
+
+    Raises InputRefusedError, UsageError, GoalNotMetError, OutputError, WriteError.
+    """
+    started = time.monotonic()
+    model = read_model(source)
+    interface = declared_interface(model.ir)
+    with open_data(data, model.ir) as stored:
+        samples = read_samples(stored, options)
+    fix_sizes(model.ir, samples.training)
+    metric = parse_metric(options.metric, bool(samples.judging.labels))
+    judge = make_judge(model.ir, samples.judging, metric, options.threads, data)
+    network = make_network(model.ir, samples.training, options)
+    problem = make_problem(network, options, model.source)
+    earlier = begin(model, network, problem, judge, samples, options)
+    strategy = make_strategy(problem, earlier.history.base, options, earlier.others)
+    with progress("episodes", max(options.episodes, 1)) as step:
+        outcome = search(strategy, earlier, lambda counts: judge.score(network.pruned(counts)), options, step)
+    small = network.pruned(outcome.best)
+    error = require_same(network, outcome.best, samples.training, model.source)
+    plan = describe(network, small, judge, samples, outcome, error, time.monotonic() - started, options)
+    if target is not None:
+        restore_interface(small, interface)
+        if argv is not None:
+            _record(model, samples, options, argv)
+            small.metadata_props.update(model.ir.metadata_props)
+        write_model(small, target)
+    return plan
+
+
+def _record(model: Model, samples: Samples, options: Options, argv: Sequence[str]) -> None:
+    parameters = {
+        "budget": [options.budget.resource, options.budget.ratio],
+        "metric": options.metric,
+        "strategy": options.strategy,
+        "start": options.start,
+        "episodes": options.episodes,
+        "transfer": options.transfer,
+        "assistant": options.assistant,
+        "round": options.round_to,
+        "keep": options.keep,
+        "least_ratio": options.least_ratio,
+        "samples": options.samples,
+    }
+    previous = history.last_id(history.read_onnx(model.ir, model.source))
+    inputs = [model.sha256, samples.sha256]
+    record = history.make_record("prune", argv, inputs, parameters, options.seed, previous)
+    history.append_onnx(model.ir, record, model.source)

@@ -1,0 +1,135 @@
+"""What came of it: both models measured, each unit before and after, and why layers kept all channels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+
+from sartor.share.tables import Table, plain
+from sartor.share.timing import race
+from sartor.tools.prune.data import Split
+from sartor.tools.prune.evaluate import Judge, Runner, make_judge
+from sartor.tools.prune.network import Network
+from sartor.tools.prune.plan import Measure, Options, Plan, UnitPlan
+from sartor.tools.prune.prepare import Samples
+from sartor.tools.prune.problem import Counts
+from sartor.tools.prune.search import Outcome
+from sartor.tools.prune.spread import removable
+from sartor.tools.prune.units import resources, total
+
+SECONDS = 1.0
+FALLEN = 0.98
+"""The share of the latency below which it counts as fallen."""
+
+
+def describe(
+    network: Network, small: ir.Model, judge: Judge, samples: Samples, outcome: Outcome, error: float, seconds: float,
+    options: Options,
+) -> Plan:  # fmt: skip
+    """Measure the model before and after, and put together what people and programs want to know."""
+    judges = {"val": judge}
+    if samples.testing is not None:
+        judges["test"] = make_judge(network.model, samples.testing, judge.metric, options.threads, "test")
+    latencies = _latencies(network.model, small, samples.training)
+    full = np.array([len(unit.classes) for unit in network.units])
+    before, after = (
+        _measure(model, network, counts, judges, latency)
+        for model, counts, latency in zip((network.model, small), (full, outcome.best), latencies, strict=True)
+    )
+    notes = []
+    if after.latency_us > FALLEN * before.latency_us:
+        notes.append(f"the latency did not fall: {before.latency_us:.0f} us before, {after.latency_us:.0f} us after")
+    return Plan(
+        options.budget, judge.metric.name, _units(network, outcome.best), kept_layers(network), options.strategy,
+        options.start, len(outcome.scores), outcome.evaluated, seconds, tuple(outcome.scores.tolist()), before, after,
+        error, tuple(notes),
+    )  # fmt: skip
+
+
+def _measure(model: ir.Model, network: Network, counts: Counts, judges: dict[str, Judge], latency: float) -> Measure:
+    found = resources(network.found, network.units)
+    size = len(ir.serde.serialize_model(model).SerializeToString())
+    scores = {name: judge.score(model) for name, judge in judges.items()}
+    return Measure(scores, total(found.macs, counts), total(found.parameters, counts), size, latency)
+
+
+def _latencies(before: ir.Model, after: ir.Model, split: Split) -> tuple[float, float]:
+    """Time both models call by call on one sample and one thread; microseconds, minima."""
+    feed = {name: array[:1] for name, array in split.inputs.items()}
+    runners = [Runner(model) for model in (before, after)]
+    times = race(lambda: runners[0].outputs(feed), lambda: runners[1].outputs(feed), SECONDS)
+    return times.a.minimum, times.b.minimum
+
+
+def _units(network: Network, counts: Counts) -> tuple[UnitPlan, ...]:
+    return tuple(
+        UnitPlan(
+            unit.name,
+            tuple(str(layer.node.name) for layer in unit.makers),
+            len(unit.classes),
+            int(count),
+            float(curve[count]),
+        )
+        for unit, count, curve in zip(network.units, counts, network.curves, strict=True)
+    )
+
+
+def kept_layers(network: Network) -> tuple[tuple[str, str], ...]:
+    """Name the layers all of whose outputs stay in any case, with the first reason."""
+    free = set(removable(network.found).tolist())
+    out = []
+    for layer in network.found.layers:
+        if not free & set(layer.outputs.tolist()):
+            reasons = network.found.atoms.reasons(layer.outputs)
+            out.append(
+                (str(layer.node.name or layer.node.outputs[0].name), reasons[0] if reasons else "nothing reads it")
+            )
+    return tuple(out)
+
+
+def as_data(plan: Plan) -> dict[str, Any]:
+    """Return the plan as JSON holds it."""
+    return {"schema": 1, "tool": "prune", **asdict(plan)}
+
+
+def headline(plan: Plan) -> str:
+    """Say in one line what became of the model."""
+    before, after = plan.before, plan.after
+    split = "test" if "test" in before.scores else "val"
+    return (
+        f"MACs {after.macs / before.macs:.1%}, parameters {after.parameters / before.parameters:.1%}, "
+        f"latency {after.latency_us / before.latency_us:.1%}, "
+        f"{plan.metric} ({split}) {before.scores[split]:.4f} -> {after.scores[split]:.4f}"
+    )
+
+
+def as_text(plan: Plan) -> str:
+    """Return the plan for people: both models, the units, and what stayed as it is."""
+    tables = [
+        Table("model", ("", "before", "after"), tuple(_rows(plan.before, plan.after, plan.metric))),
+        Table(
+            "units",
+            ("unit", "before", "after", "lost"),
+            tuple((u.name, str(u.before), str(u.after), f"{u.residual:.4f}") for u in plan.units),
+        ),
+        Table("kept whole", ("layer", "because"), tuple(plan.kept)),
+    ]
+    lines = [headline(plan), f"{plan.evaluated} evaluations of {plan.episodes} episodes, {plan.seconds:.1f} s"]
+    return "\n\n".join(["\n".join([*lines, *plan.notes]), *(plain(table) for table in tables if table.rows)])
+
+
+def _rows(before: Measure, after: Measure, metric: str) -> Sequence[tuple[str, str, str]]:
+    rows = [
+        (f"{metric} ({name})", f"{score:.4f}", f"{after.scores[name]:.4f}") for name, score in before.scores.items()
+    ]
+    rows += [
+        ("MACs", f"{before.macs}", f"{after.macs}"),
+        ("parameters", f"{before.parameters}", f"{after.parameters}"),
+        ("bytes", f"{before.bytes}", f"{after.bytes}"),
+        ("latency us", f"{before.latency_us:.1f}", f"{after.latency_us:.1f}"),
+    ]
+    return rows

@@ -1,0 +1,1 @@
+"""Ways to search: each proposes counts and observes how good they were."""

@@ -1,0 +1,124 @@
+"""DDPG over walks through the units, with what earlier searches taught: weights, transitions, and an assistant."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import ndtr, ndtri
+
+from sartor.tools.prune.assistant import Assistant, best_of
+from sartor.tools.prune.history import History
+from sartor.tools.prune.problem import Counts, Floats, Problem, Walk, Walker
+from sartor.tools.prune.strategies.agent import Agent
+from sartor.tools.prune.strategies.fit import filled
+
+Transfer = Literal["none", "weights", "augmented"]
+
+WARM_UP, SHORT_WARM_UP = 20, 4
+"""Episodes of even exploration before the agent acts, from scratch and with what others learned."""
+
+NOISE, DECAY = 0.5, 0.97
+"""Standard deviation of the action's noise, and its factor an episode."""
+
+STEPS = 10
+"""Gradient steps an episode."""
+
+OFFLINE_STEPS = 200
+"""Gradient steps on transitions of earlier searches before the first episode."""
+
+VIRTUAL = 32
+"""Walks of which the assistant picks one."""
+
+SHARE, FADED = 0.25, 60
+"""The share of earlier transitions in a batch at first, and the episode at which it is 0."""
+
+
+class Learned:
+    """The agent of AMC, with transfer (weights), augmented transfer (transitions too) and assistant learning."""
+
+    def __init__(
+        self, problem: Problem, start: Counts, seed: int, histories: Sequence[History], transfer: Transfer, assist: bool
+    ) -> None:
+        self._problem, self._start = problem, start
+        self._walker = Walker(problem, start)
+        self._rng = np.random.default_rng(seed)
+        self.agent = Agent(self._walker.features, seed)
+        self._episode = 0
+        self._proposed: Walk | None = None
+        earlier = histories if transfer != "none" else ()
+        self._warm_up = SHORT_WARM_UP if earlier else WARM_UP
+        if earlier:
+            self._transfer(earlier, augmented=transfer == "augmented")
+        known = [(one.problem, one.counts, one.rewards()) for one in histories]
+        self.assistant = Assistant(problem, known) if assist else None
+
+    def propose(self) -> Counts:
+        """Return the start, then the counts of a noisy walk, the most promising of many with an assistant."""
+        if self._episode == 0:
+            self._proposed = self._walker.retrace(self._start)
+            return self._start
+        trusted = self.assistant is not None and self.assistant.trusted
+        walks = self._walks(VIRTUAL if trusted else 1)
+        order = self._rng.permutation(self._problem.units)
+        counts = [filled(self._problem, walk.counts, order) for walk in walks]
+        best = best_of(self.assistant, counts) if trusted and self.assistant is not None else 0
+        self._proposed = walks[best]
+        return counts[best]
+
+    def observe(self, counts: Counts, reward: float) -> None:
+        """Store the walk, let the agent and the assistant learn."""
+        assert self._proposed is not None
+        self.agent.remember(self._proposed, reward)
+        self._episode += 1
+        if self.assistant is not None:
+            self.assistant.observe(counts, reward)
+        self.agent.memory.share = SHARE * max(1 - self._episode / FADED, 0.0)
+        if self._episode >= self._warm_up:
+            self.agent.learn(STEPS)
+
+    def _walks(self, times: int) -> list[Walk]:
+        if self._episode < self._warm_up and self.agent.memory.old is None:
+            return self._walker.walk(lambda states: self._rng.uniform(-1, 1, len(states)), times)
+        spread = NOISE * DECAY ** max(self._episode - self._warm_up, 0)
+        return self._walker.walk(lambda states: self._noisy(self.agent.act(states), spread), times)
+
+    def _noisy(self, actions: Floats, spread: float) -> Floats:
+        """Draw from normal distributions about actions, cut to [-1, 1] (AMC, section 3.2), by their quantiles."""
+        low, high = ndtr((-1 - actions) / spread), ndtr((1 - actions) / spread)
+        drawn = actions + spread * ndtri(low + (high - low) * self._rng.random(len(actions)))
+        return np.asarray(np.clip(drawn, -1, 1), np.float64)
+
+    def _transfer(self, histories: Sequence[History], augmented: bool) -> None:
+        """Start from the nearest history's agent; learn from its transitions, or from those of all, relabelled."""
+        nearest = min(histories, key=lambda one: distance(self._problem, one.problem))
+        if nearest.learned:
+            self.agent.load(nearest.learned)
+        for history in histories if augmented else (nearest,):
+            self.agent.borrow(walks_of(history, relabel=augmented))
+        self.agent.learn(OFFLINE_STEPS)
+        if not augmented:
+            self.agent.memory.old = None
+
+
+def walks_of(history: History, relabel: bool) -> list[tuple[Walk, float]]:
+    """Recompute the walks of a history with their standardised rewards.
+
+    With `relabel` the target of each is what it really spent: it met that budget too (hindsight, arXiv 1707.01495).
+    """
+    found = []
+    for counts, reward in zip(history.counts, history.rewards(), strict=True):
+        problem = history.problem
+        if relabel:
+            problem = replace(problem, budget=problem.costs.total(counts))
+        found.append((Walker(problem, history.base).retrace(counts), float(reward)))
+    return found
+
+
+def distance(left: Problem, right: Problem) -> float:
+    """Return how far apart two problems are: the mean distance of each unit's facts to the nearest of the other."""
+    apart: NDArray[np.float64] = np.abs(left.facts[:, None] - right.facts[None]).sum(-1)
+    return float(apart.min(1).mean() + apart.min(0).mean())
