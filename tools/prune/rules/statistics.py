@@ -45,6 +45,9 @@ def channelwise(node: Node) -> None:
     data = node.axes(0)
     for index in node.present[1:]:
         node.merge(data[1], node.labels(index, 0), "its data keeps all channels")
+    if node.node.op_type == "InstanceNormalization":
+        node.freeze(data[2:], "it is normalised")
+        data = (*data[:2], *(None,) * (len(data) - 2))
     node.put(data)
 
 
