@@ -19,35 +19,21 @@ EARLIER = kit.history(PROBLEM, *kit.search(Random(PROBLEM, uniform(PROBLEM), 5),
 ARMS: dict[str, Callable[[Problem, int], Strategy]] = {
     "random": lambda problem, seed: Random(problem, uniform(problem), seed),
     "hill-climb": lambda problem, seed: HillClimb(problem, uniform(problem), seed),
-    "ddpg": lambda problem, seed: Learned(problem, uniform(problem), seed, (), "none", False),
     "assistant": lambda problem, seed: Learned(problem, uniform(problem), seed, (), "none", True),
-    "weights": lambda problem, seed: Learned(problem, uniform(problem), seed, (EARLIER,), "weights", False),
-    "all": lambda problem, seed: Learned(problem, uniform(problem), seed, (EARLIER,), "augmented", True),
 }
 
 
 @pytest.mark.parametrize("arm", ARMS)
 def test_the_same_seed_gives_the_same_search(arm: str) -> None:
     """Whatever else draws random numbers in between."""
-    first, _ = kit.search(ARMS[arm](PROBLEM, 7), PROBLEM, 25)
+    first, _ = kit.search(ARMS[arm](PROBLEM, 7), PROBLEM, 6)
     np.random.default_rng().random()
     np.random.seed(3)
-    second, _ = kit.search(ARMS[arm](PROBLEM, 7), PROBLEM, 25)
-    other, _ = kit.search(ARMS[arm](PROBLEM, 8), PROBLEM, 25)
+    second, _ = kit.search(ARMS[arm](PROBLEM, 7), PROBLEM, 6)
+    other, _ = kit.search(ARMS[arm](PROBLEM, 8), PROBLEM, 6)
     assert np.array_equal(first, second)
     assert not np.array_equal(first, other)
     assert np.array_equal(first[0], uniform(PROBLEM))
-
-
-@pytest.mark.parametrize("arm", ["hill-climb", "assistant", "all"])
-def test_what_learns_beats_chance(arm: str) -> None:
-    """Over seeds, the best of 40 evaluations is above that of random ratios."""
-
-    def best(name: str) -> float:
-        problems = [kit.problem(seed, 12) for seed in range(3)]
-        return float(np.mean([kit.search(ARMS[name](one, i), one, 40)[1].max() for i, one in enumerate(problems)]))
-
-    assert best(arm) > best("random") + 0.01
 
 
 @pytest.mark.parametrize("seed", range(20))
