@@ -23,6 +23,7 @@ from sartor.cli._options import (
     Verbose,
     parse_shapes,
 )  # fmt: skip
+from sartor.cli._outputs import check_outputs
 from sartor.share.errors import UsageError
 
 if TYPE_CHECKING:
@@ -102,8 +103,8 @@ def fuse(
         return
     if dry_run and emit_library is not None:
         raise UsageError("--dry-run writes nothing that a library fits", remedy="Leave out one of the two")
-    target, shown = None if dry_run else output, "-" if dry_run or as_json else None
-    _check_targets(target, shown, report, emit_library)
+    target = None if dry_run else output
+    check_outputs("model, plan, report and library", report, emit_library, target, shown=dry_run or as_json)
     selection = Selection(tuple(only or ()), tuple(skip or ()))
     demands = tuple(require_single_kernel or ())
     sizes, count = parse_shapes(shape), threads or default_threads()
@@ -133,17 +134,6 @@ def _check_device(device: str, needed: bool, library: str | None) -> None:
         raise UsageError("--emit-library holds kernels for the CPU", remedy="Leave out --device")
     if needed:
         require(device)
-
-
-def _check_targets(target: str | None, shown: str | None, report: str | None, library: str | None) -> None:
-    """Raise before any work is done if an output can't be written."""
-    from sartor.share.artifact import check_target
-
-    if [target, shown, report, library].count("-") > 1:
-        raise UsageError("model, plan, report and library can't share stdout", remedy="Name files for all but one")
-    for path in (report, library, target):
-        if path is not None:
-            check_target(path)
 
 
 def _fuse(

@@ -10,6 +10,7 @@ import typer
 
 from sartor.cli._frame import command
 from sartor.cli._options import Json, Model, NoHistory, Output, Quiet, Report, Seed, Threads, Verbose
+from sartor.cli._outputs import check_outputs
 from sartor.share.errors import UsageError
 
 if TYPE_CHECKING:
@@ -113,7 +114,8 @@ def prune(
     if not data:
         raise UsageError("there is no data", subject="--data", remedy="Give samples in HDF5 or .npz")
     target = None if dry_run else output
-    _check_targets(target, "-" if dry_run or as_json else None, report, save_history or resume)
+    kept = save_history or resume
+    check_outputs("model, outcome, report and history", report, kept, target, shown=dry_run or as_json)
     options = Options(
         _budget(flops, params), metric, tuple(history or ()), save_history, transfer.value, assistant, strategy.value,
         start.value, episodes, round_to, tuple(keep or ()), min_ratio, samples, seed, threads or default_threads(),
@@ -133,17 +135,6 @@ def _budget(flops: float | None, params: float | None) -> Budget:
     if not 0 < ratio <= 1:
         raise UsageError(f"{ratio:g} is no share", subject=option, remedy="Give a number above 0, up to 1")
     return Budget("flops" if flops is not None else "params", ratio)
-
-
-def _check_targets(target: str | None, shown: str | None, report: str | None, history: str | None) -> None:
-    """Raise before any work is done if an output can't be written."""
-    from sartor.share.artifact import check_target
-
-    if [target, shown, report, history].count("-") > 1:
-        raise UsageError("model, outcome, report and history can't share stdout", remedy="Name files for all but one")
-    for path in (report, history, target):
-        if path is not None:
-            check_target(path)
 
 
 def _prune(
