@@ -28,6 +28,17 @@ def infer_shapes(model: ir.Model) -> None:
     except Exception as error:
         # The model may hold operators that the library has no or a faulty rule for; what was found so far is of use.
         logging.getLogger("sartor").info("shape inference stopped: %s", error)
+    for value in _values(model):
+        _number(value)
+
+
+def _number(value: ir.Value) -> None:
+    """Make numbers of sizes that inference has worked out but left as names, such as "24" for 2 * 12."""
+    for axis, size in enumerate(value.shape or ()):
+        name = None if isinstance(size, int) else size.value
+        if name is not None and name.isdecimal():
+            assert value.shape is not None
+            value.shape[axis] = int(name)
 
 
 def declared_types(model: ir.Model) -> Types:
