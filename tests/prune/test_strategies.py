@@ -19,18 +19,21 @@ EARLIER = kit.history(PROBLEM, *kit.search(Random(PROBLEM, uniform(PROBLEM), 5),
 ARMS: dict[str, Callable[[Problem, int], Strategy]] = {
     "random": lambda problem, seed: Random(problem, uniform(problem), seed),
     "hill-climb": lambda problem, seed: HillClimb(problem, uniform(problem), seed),
+    "ddpg": lambda problem, seed: Learned(problem, uniform(problem), seed, (), "none", False),
     "assistant": lambda problem, seed: Learned(problem, uniform(problem), seed, (), "none", True),
+    "weights": lambda problem, seed: Learned(problem, uniform(problem), seed, (EARLIER,), "weights", False),
+    "all": lambda problem, seed: Learned(problem, uniform(problem), seed, (EARLIER,), "augmented", True),
 }
 
 
 @pytest.mark.parametrize("arm", ARMS)
 def test_the_same_seed_gives_the_same_search(arm: str) -> None:
     """Whatever else draws random numbers in between."""
-    first, _ = kit.search(ARMS[arm](PROBLEM, 7), PROBLEM, 6)
+    first, _ = kit.search(ARMS[arm](PROBLEM, 7), PROBLEM, 22)
     np.random.default_rng().random()
     np.random.seed(3)
-    second, _ = kit.search(ARMS[arm](PROBLEM, 7), PROBLEM, 6)
-    other, _ = kit.search(ARMS[arm](PROBLEM, 8), PROBLEM, 6)
+    second, _ = kit.search(ARMS[arm](PROBLEM, 7), PROBLEM, 22)
+    other, _ = kit.search(ARMS[arm](PROBLEM, 8), PROBLEM, 22)
     assert np.array_equal(first, second)
     assert not np.array_equal(first, other)
     assert np.array_equal(first[0], uniform(PROBLEM))

@@ -7,7 +7,7 @@ inputs are those of the unpruned model, so that the weights of a layer depend on
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -173,8 +173,3 @@ def _statistics(layer: Layer, window: Window, sums: Moments, found: Channels) ->
     labels = found.axes[layer.weight][layer.input_axis]
     assert labels is not None
     return Statistics(layer, window, gram, means, columns_of(content, window), labels.repeat(window.taps), biased)
-
-
-def energies(statistics: Iterable[Statistics]) -> dict[ir.Node, float]:
-    """Return the energy of what each layer writes, by its node."""
-    return {one.layer.node: one.energy for one in statistics}

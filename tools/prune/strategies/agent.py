@@ -99,11 +99,19 @@ class Agent:
             _store(self.memory.old, walk, reward)
 
     def learn(self, steps: int) -> None:
-        """Take gradient steps on batches of the memory, drawn by the agent's own generator."""
-        state = np.random.get_state()
+        """Take gradient steps on batches of the memory, drawn by the agent's own generator.
+
+        They take one thread: the order of sums, and so the search, must not depend on how many there are, and on a busy
+        machine threads that wait for each other cost more than they bring to matrices this small.
+        """
+        state, threads = np.random.get_state(), torch.get_num_threads()
         np.random.seed(int(self._rng.integers(2**32)))
-        self._learner.train(steps, BATCH)
-        np.random.set_state(state)
+        torch.set_num_threads(1)
+        try:
+            self._learner.train(steps, BATCH)
+        finally:
+            torch.set_num_threads(threads)
+            np.random.set_state(state)
 
     def parameters(self) -> Parameters:
         """Return actor, critic and their targets as arrays."""
