@@ -58,7 +58,9 @@ class Node:
         return self.found.axes[value]
 
     def sizes(self, index: int) -> list[int | None]:
-        """Return the sizes of an input, None for those that have a name only."""
+        """Return the sizes of an input, None for those that have a name only; raises UntrackedError without any."""
+        if self.value(index).shape is None:
+            raise UntrackedError(f"the shape of {self.value(index).name} is unknown")
         return sizes_of(self.value(index))
 
     def constant(self, index: int) -> NDArray[Any] | None:

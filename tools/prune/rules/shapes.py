@@ -197,14 +197,17 @@ def _follow_target(node: Node, out: Sequence[Axis], after: Sequence[Dim]) -> Non
 
 
 def retarget(index: int, carrying: dict[int, Labels], after: Sequence[Dim]) -> Rewrite:
-    """Rewrite the input that tells a shape; sizes that have a name only are taken from what it was."""
+    """Rewrite the input that tells a shape; sizes that have a name only are taken from what it was.
+
+    A single one is left to Reshape to work out, which no other operator does.
+    """
 
     def apply(node: ir.Node, kept: Kept) -> None:
         numbers = [size if isinstance(size, int) else None for size in after]
         for axis, labels in carrying.items():
             numbers[axis] = int(kept(labels).sum())
         named = [i for i, size in enumerate(numbers) if size is None]
-        if len(named) > 1:
+        if len(named) > (node.op_type == "Reshape"):
             _patch(node, index, numbers)
             return
         new_constant(node, index, [-1 if size is None else size for size in numbers])
