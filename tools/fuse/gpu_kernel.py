@@ -5,11 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import product
 
 from sartor.tools.fuse import ops
 from sartor.tools.fuse.axes import Size, axis_size, parse_size, size_of
 from sartor.tools.fuse.gpu_check import check_schedule, check_tiles
 from sartor.tools.fuse.gpu_schedule import COLUMNS, ROWS, Axis, Form, GpuSchedule, Phase, gpu_schedule
+from sartor.tools.fuse.gpu_work import PhaseWork, count, number
 from sartor.tools.fuse.program import At, Load, Program, Value, walk
 from sartor.tools.fuse.render.triton import Part, render, render_part
 from sartor.tools.fuse.schedule import Root, reads, stored
@@ -20,20 +23,20 @@ FORMS = tuple(Form(phased, whole) for phased in (False, True) for whole in (2, 1
 TILE_LIMIT = 16384
 """Elements of a tile beyond which registers spill."""
 
-TARGETS = (1024, 2048, 512, 4096)
+TARGETS = (1024, 2048, 512, 4096, 256, 8192)
 """Elements of a tile to aim at, the default first."""
+
+USUAL_WARPS, MOST_WARPS = 16, 32
+"""Warps of a program by default, and at most."""
 
 COLUMN_BLOCK = 128
 """Columns of a tile whose rows and columns are both free."""
 
-JOIN_BLOCK = 64
-"""Positions of a block of a phase that folds what all programs have kept at each of them."""
+JOIN_BLOCKS = (64, 512)
+"""Positions of a block that folds what all programs have kept at each of them, the default first."""
 
-JOIN_LIMIT = 4096
-"""Elements of a tile of such parts."""
-
-SMALL_WORK = 1 << 16
-"""Elements below which one program does what several would spend on barriers."""
+JOIN_SHARE = 512
+"""Elements of a tile of such parts, for each warp."""
 
 INT32_LIMIT = 2**31 - 2**20
 """Elements up to which positions, and a tile beyond them, fit 32 bits."""
@@ -51,6 +54,16 @@ class GpuKernel:
     schedule: GpuSchedule
     part: Part
     source: str
+
+    @cached_property
+    def work(self) -> tuple[PhaseWork, ...]:
+        """What the programs do in every phase."""
+        return count(self.schedule)
+
+    @cached_property
+    def joined(self) -> tuple[tuple[frozenset[int], ...], ...]:
+        """For every phase and reduction of which it reads the parts of all programs: the tile dimensions that index it."""
+        return tuple(_joined(self.schedule, phase) for phase in self.schedule.phases)
 
 
 @dataclass(frozen=True)
@@ -124,13 +137,6 @@ def _values(program: Program) -> list[Value]:
     return list(walk(program.outputs))
 
 
-def number(size: Size, names: Mapping[str, int]) -> int:
-    """Work out a size whose names are all known."""
-    found = size_of(size, names)
-    assert found is not None, "a size is not that of an input"
-    return found
-
-
 def power_of_two(size: int) -> int:
     """Round up to a power of two."""
     return 1 << max(size - 1, 0).bit_length()
@@ -148,21 +154,6 @@ def fits(kernel: GpuKernel, names: Mapping[str, int]) -> bool:
 
 def _fixed(phase: Phase, names: Mapping[str, int]) -> int:
     return math.prod(extent(axis, names) for axis in phase.axes if axis.whole)
-
-
-def choose(kernels: Sequence[GpuKernel], names: Mapping[str, int], processors: int) -> GpuKernel:
-    """Prefer one phase that keeps a whole row in registers; several where one would leave processors idle.
-
-    Raises SizesRefusedError where no kernel of one phase fits.
-    """
-    able = [kernel for kernel in kernels if fits(kernel, names)]
-    single = next((kernel for kernel in able if len(kernel.schedule.phases) == 1), None)
-    if single is None:
-        raise SizesRefusedError("an axis that a program must hold whole is too long")
-    several = next((kernel for kernel in able if len(kernel.schedule.phases) > 1), None)
-    if several is None or processors == 1 or _work(kernels[0].program, names) <= SMALL_WORK:
-        return single
-    return single if programs(single, configurations(single, names)[0], names) * 2 >= processors else several
 
 
 def _work(program: Program, names: Mapping[str, int]) -> int:
@@ -187,34 +178,35 @@ def blocks(phase: Phase, tile: tuple[int, int], names: Mapping[str, int]) -> int
 def configurations(kernel: GpuKernel, names: Mapping[str, int]) -> tuple[Config, ...]:
     """List tile sizes and warps worth trying, the default first."""
     found: dict[Config, None] = {}
-    for target in TARGETS:
+    for target, join in product(TARGETS, JOIN_BLOCKS):
+        phases = zip(kernel.schedule.phases, kernel.joined, strict=True)
         tiles = tuple(
-            _tile(phase, min(target, JOIN_BLOCK) if _joins(kernel.schedule, phase) else target, names)
-            for phase in kernel.schedule.phases
+            _tile(phase, dict.fromkeys(frozenset[int]().union(*dims), join), target, names) for phase, dims in phases
         )
-        warps = min(max(max(rows * columns for rows, columns in tiles) // 256, 1), 16)
-        for factor in (1, 2):
-            found[Config(tiles, min(warps * factor, 16))] = None
+        warps = min(max(max(rows * columns for rows, columns in tiles) // 256, 1), USUAL_WARPS)
+        for tried in (warps, min(2 * warps, MOST_WARPS), max(warps // 2, 1)):
+            found[Config(tiles, tried)] = None
     return tuple(found)
 
 
-def _joins(schedule: GpuSchedule, phase: Phase) -> bool:
-    """Tell whether a phase folds parts of a reduction that has axes of its own."""
+def _joined(schedule: GpuSchedule, phase: Phase) -> tuple[frozenset[int], ...]:
+    """Return the tile dimensions that index each reduction of which a phase reads the parts of all programs."""
     known = stored(schedule.roots)
     read = set[Root]().union(*(reads(root, known) for root in phase.roots))
-    return any(root.own and schedule.partial(root) for root in read)
+    parts = [root for root in schedule.scratch if root in read and schedule.partial(root) and root not in phase.roots]
+    return tuple(frozenset(axis.dim for axis in phase.axes_of(root.own) if axis.dim is not None) for root in parts)
 
 
-def _tile(phase: Phase, target: int, names: Mapping[str, int]) -> tuple[int, int]:
-    """Choose rows and columns: all of a whole axis, the rest up to the target for the others."""
+def _tile(phase: Phase, limits: Mapping[int, int], target: int, names: Mapping[str, int]) -> tuple[int, int]:
+    """Choose rows and columns: all of a whole axis, the rest up to the target, or a limit, for the others."""
     tile = {axis.dim: extent(axis, names) for axis in phase.axes if axis.whole}
     free = {axis.dim: extent(axis, names) for axis in phase.axes if axis.dim is not None and not axis.whole}
     room = max(target // math.prod(tile.values()), 1)
     for dim in (COLUMNS, ROWS):
         if dim in free:
             narrow = len(free) == 2 and dim == COLUMNS and phase.spread is not None and phase.spread.dim == COLUMNS
-            most = min(room, COLUMN_BLOCK) if narrow else room
-            tile[dim] = min(most, free[dim])
+            most = limits.get(dim, COLUMN_BLOCK if narrow else room)
+            tile[dim] = min(most, room, free[dim])
             room = max(room // tile[dim], 1)
     return tile.get(ROWS, 1), tile.get(COLUMNS, 1)
 
@@ -229,7 +221,9 @@ def plan_launch(kernel: GpuKernel, config: Config, names: Mapping[str, int], pro
     for i, (rows, columns) in enumerate(config.tiles):
         suffix = str(i) if len(phases) > 1 else ""
         constants |= {f"ROWS{suffix}": rows, f"COLS{suffix}": columns}
-    most = max(JOIN_LIMIT // max(rows * columns for rows, columns in config.tiles), 1)
+    joins = zip(kernel.joined, config.tiles, strict=True)
+    indexed = [math.prod(tile[dim] for dim in dims) for joined, tile in joins for dims in joined]
+    most = max(JOIN_SHARE * config.warps // max(indexed, default=1), 1)
     constants["PARTS"] = min(power_of_two(grid), most)
     wanted = {name: value for name, value in constants.items() if name in kernel.part.constants}
     scratch = tuple(_elements(kernel, root, grid, names) for root in kernel.schedule.scratch)
