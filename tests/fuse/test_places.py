@@ -67,8 +67,8 @@ def test_places_name_the_code_of_a_call() -> None:
 
 
 def test_place_of_a_device() -> None:
-    assert place_for("cpu", 3).facts[0] == 3
-    assert place_for("cuda:1", 3).device == "cuda:1"
+    assert place_for("cpu", 3, False).facts[0] == 3
+    assert place_for("cuda:1", 3, False).device == "cuda:1"
 
 
 def test_the_command_plans_without_the_gpu(tmp_path: Path, sartor: RunSartor) -> None:

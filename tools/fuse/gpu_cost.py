@@ -6,15 +6,14 @@ same with expected ones. A phase's programs run in waves of as many as the devic
     wave = max(program, bytes / bandwidth, instructions / issue rate)
     program = start + rounds * latency + parts * cache latency + folds * fold + instructions / issue rate of its warps
 
-where a round is a group of loads that are under way together. That is the paper's L = warps / occupancy * instructions *
-CPI with memory put in: few programs at a time can't keep memory busy, because bytes under way are latency times
-bandwidth (Little's law), and a last wave that is not full costs a program's time all the same. The bytes of a wave are
-its share of what the phase moves: all of it through the second cache, from memory what that does not hold; and a
-multiprocessor alone draws no more than the width of its port. A call costs its launches, its phases and a barrier of the
-grid between any two of them.
+where a round is a group of loads that are under way together. That is L = warps / occupancy * instructions * CPI of the
+paper with memory put in: few programs can't keep memory busy, because the bytes under way are latency times bandwidth
+(Little's law), and a last wave that is not full takes as long as a program all the same. The bytes of a wave are its
+share of what the phase moves: all of it through the second cache, from memory what that does not hold. A multiprocessor
+draws no more than the width of its port. A call costs its launches, its phases, and a barrier between any two of them.
 
-Nothing of this was measured. Times are estimates: a launch in a CUDA graph, a barrier, loads at full load of the memory,
-which take longer than the 480 cycles of an idle one, and some 25 cycles a shuffle.
+Nothing of this was measured. The times are estimates: of a launch in a CUDA graph, of a barrier, of loads from a memory
+that is busy, longer than the 480 cycles of an idle one, and of folds at some 25 cycles a shuffle.
 """
 
 from __future__ import annotations
@@ -41,7 +40,7 @@ LAUNCH_US, BARRIER_US = 1.5, 2.0
 """Microseconds of a kernel in a CUDA graph, and of a barrier of the whole grid."""
 
 START_US, LATENCY_US, CACHE_LATENCY_US = 0.2, 0.6, 0.3
-"""Microseconds until a program is under way and its stores are out, of a load from memory, and from the second cache."""
+"""Microseconds of a program besides what it does, of a load from memory, and of one from the second cache."""
 
 FOLD_US, CROSS_US = 0.08, 0.08
 """Microseconds of a fold among the lanes of a warp, and besides among warps, which takes two barriers."""

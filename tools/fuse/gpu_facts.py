@@ -1,4 +1,4 @@
-"""What a GPU holds: the facts that occupancy and memory time follow from, of devices that are here and of known ones."""
+"""What a GPU holds: the facts that occupancy and memory time follow from, of devices here and of three others."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ PARTITIONS = 4
 """Parts of a multiprocessor, each with its own registers and scheduler (cuda_occupancy.h)."""
 
 REGISTER_UNIT, SHARED_UNIT = 256, 128
-"""Registers of a warp and bytes of a program are allocated in such units (cuda_occupancy.h, capability 8.0 and above)."""
+"""Registers of a warp and bytes of a program are allocated in such units (cuda_occupancy.h, from capability 8.0 on)."""
 
 RESERVED_SHARED = 1024
-"""Bytes of shared memory that the driver takes for each program (CUDA C++ Programming Guide, capability 8.0 and above)."""
+"""Bytes of shared memory that the driver takes for each program (CUDA C++ Programming Guide, capability 8.0 on)."""
 
 
 @dataclass(frozen=True)
 class DeviceFacts:
     """A GPU, by name and compute capability times ten.
 
-    Of a multiprocessor: registers, bytes of shared memory, warps and programs at a time, float32 lanes. Of a program:
-    bytes of shared memory. Of the device: multiprocessors, bytes of the second cache, bytes of memory and cycles a second.
+    What a multiprocessor has: registers, bytes of shared memory, warps and programs at a time, lanes for float32; how
+    much shared memory a program may have; bytes of the second cache, bytes of memory a second, cycles a second.
     """
 
     name: str
@@ -53,8 +53,8 @@ H100 = DeviceFacts(
     "NVIDIA H100 80GB HBM3", 90, 132, 65536, 228 << 10, 227 << 10, 64, 32, 128, 50 << 20, 3.352e12, 1.98e9
 )  # fmt: skip
 H200 = DeviceFacts("NVIDIA H200", 90, 132, 65536, 228 << 10, 227 << 10, 64, 32, 128, 50 << 20, 4.8e12, 1.98e9)
-"""The data sheets of the three (bandwidth, boost clock), the whitepapers of A100 and H100 (multiprocessors, caches), and
-the table of compute capabilities in the CUDA C++ Programming Guide (all that a multiprocessor holds)."""
+"""From the data sheets (bandwidth, boost clock), the whitepapers of A100 and H100 (multiprocessors, caches), and the
+table of compute capabilities in the CUDA C++ Programming Guide (what a multiprocessor holds)."""
 
 INTERPRETER = DeviceFacts("interpreter", 0, 1, 65536, 228 << 10, 227 << 10, 64, 1, 1, 1, 1e18, 1e15)
 """Triton's interpreter, which runs one program after the other: how many steps they take counts, not their size."""

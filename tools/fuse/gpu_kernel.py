@@ -62,7 +62,7 @@ class GpuKernel:
 
     @cached_property
     def joined(self) -> tuple[tuple[frozenset[int], ...], ...]:
-        """For every phase and reduction of which it reads the parts of all programs: the tile dimensions that index it."""
+        """The tile dimensions that index each reduction of which a phase reads the parts of all programs, by phase."""
         return tuple(_joined(self.schedule, phase) for phase in self.schedule.phases)
 
 
@@ -114,9 +114,9 @@ def bind(program: Program, shapes: Sequence[Sequence[int] | None]) -> dict[str, 
     ]
     names: dict[str, int] = {}
     for exact in (True, False):
-        for size, number in pairs:
-            _solve(names, size, number, exact)
-    if any(size_of(size, names) != number for size, number in pairs):
+        for size, found in pairs:
+            _solve(names, size, found, exact)
+    if any(size_of(size, names) != found for size, found in pairs):
         raise SizesRefusedError("the sizes are refused")
     picked = [value.index for value in _values(program) if isinstance(value, At) and not value.index.atom]
     if any(index.length and not size_of(index.length, names) for index in picked):
@@ -124,13 +124,13 @@ def bind(program: Program, shapes: Sequence[Sequence[int] | None]) -> dict[str, 
     return names
 
 
-def _solve(names: dict[str, int], size: Size, number: int, exact: bool) -> None:
+def _solve(names: dict[str, int], size: Size, found: int, exact: bool) -> None:
     unknown = [name for name in size.names if name not in names]
     if len(unknown) != 1 or (exact and size != Size(1, size.names[:1])):
         return
     known = math.prod((size.factor, *(names[name] for name in size.names if name in names)))
     if known:
-        names[unknown[0]] = number // known
+        names[unknown[0]] = found // known
 
 
 def _values(program: Program) -> list[Value]:

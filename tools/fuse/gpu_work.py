@@ -20,13 +20,28 @@ from sartor.tools.fuse.program import At, Concat, Const, Count, Elementwise, Iot
 from sartor.tools.fuse.schedule import Leaf, Root, stored
 
 INSTRUCTIONS: Mapping[str, float] = {
-    **{"rint": 7, "sign": 4, "div": 10, "sqrt": 10, "exp": 19, "log": 30, "log1p": 35, "tanh": 43, "sigmoid": 51},
-    **{"silu": 52, "erf": 45, "gelu": 67, "sin": 120, "cos": 120, "fmod": 80, "modulo": 30, "pow": 200},
+    "rint": 7,
+    "sign": 4,
+    "div": 10,
+    "sqrt": 10,
+    "exp": 19,
+    "log": 30,
+    "log1p": 35,
+    "tanh": 43,
+    "sigmoid": 51,
+    "silu": 52,
+    "erf": 45,
+    "gelu": 67,
+    "sin": 120,
+    "cos": 120,
+    "fmod": 80,
+    "modulo": 30,
+    "pow": 200,
     **dict.fromkeys(("tan", "asin", "acos", "atan", "sinh", "cosh", "asinh", "acosh", "atanh"), 240),
 }
 """Instructions of the machine that a scalar operator takes an element where it is not one, float32, on sm_80 and sm_90.
 
-Counted in what ptxas makes of them, those on float64 twice; of a division and a root the part that is nearly always run.
+Counted in what ptxas makes of them, those on float64 twice; of a division and a root what is nearly always run.
 """
 
 SECTOR = 32
@@ -78,7 +93,7 @@ def count(schedule: GpuSchedule) -> tuple[PhaseWork, ...]:
 
 @dataclass(frozen=True, eq=False)
 class _Index:
-    """What a loop's position was replaced by: the axes along which it varies, and the one that it steps along by one."""
+    """What replaces a loop's position: the axes along which it varies, and the one along which its steps are of one."""
 
     along: Along
     run: Axis | None
@@ -130,7 +145,9 @@ class _Walker:
                     self._root(root)
                 continue
             opening = [
-                root for root in item.roots if root.folds and item.axis.atoms[0] in root.over and root not in self.running
+                root
+                for root in item.roots
+                if root.folds and item.axis.atoms[0] in root.over and root not in self.running
             ]
             self.running |= set(opening)
             self._open(item.axis)
@@ -282,8 +299,8 @@ class _Walker:
 class Amounts:
     """A phase in numbers: programs that work, and what they do.
 
-    Of one program: loads one after the other, loads of parts, folds. Of all: lanes times instructions, and by tensor the
-    bytes that are moved, the bytes that there are.
+    One program: loads one after the other, loads of parts, folds. All of them: lanes times instructions, and by tensor
+    the bytes that are moved and those that there are.
     """
 
     programs: int
