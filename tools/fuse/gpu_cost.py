@@ -168,7 +168,9 @@ class _Phase:
     def us(self) -> float:
         """Return the microseconds of all waves."""
         full, rest = divmod(self.amounts.programs, self.room)
-        return full * self._wave(self.room) + (self._wave(rest) if rest else 0.0)
+        return sum(
+            count * self._wave(programs) for count, programs in ((full, self.room), (1, rest)) if count * programs
+        )
 
     def busy_us(self) -> float:
         """Return the microseconds that memory or arithmetic take at least."""

@@ -375,7 +375,8 @@ class Counts:
             return 1
         if self.sizes[run] > self.tile[run.dim]:
             return self.tile[run.dim]
-        return math.prod(min(self.tile[a.dim], self.sizes[a]) for a in access.along if a.dim is not None)
+        along = math.prod(min(self.tile[a.dim], self.sizes[a]) for a in access.along if a.dim is not None)
+        return max(along, 1)
 
     def _issued(self, along: Along, inside: Inside, warps: int) -> float:
         """Count lanes that run an instruction, idle ones and those that repeat a scalar included."""
