@@ -16,15 +16,21 @@ import triton
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import helper
+from tests.fuse import test_random_chains as random
 from tests.kits import fuse_kit as kit
+from tests.kits import random_chains as chains
 
+from sartor.tools.fuse import ops
 from sartor.tools.fuse.align import gpu_program
+from sartor.tools.fuse.axes import NotEmittableError
 from sartor.tools.fuse.gpu_compile import Resources
 from sartor.tools.fuse.gpu_cost import Estimate, evaluate, expected, occupancy, together
 from sartor.tools.fuse.gpu_facts import A100, H100, H200, DeviceFacts, from_properties
 from sartor.tools.fuse.gpu_kernel import Config, GpuKernel, configurations, gpu_kernels
 from sartor.tools.fuse.gpu_launch import Planned, plan
 from sartor.tools.fuse.gpu_tune import ranked
+from sartor.tools.fuse.gpu_walk import INSTRUCTIONS
+from sartor.tools.fuse.program import parts
 
 F = np.float32
 HEADER = Path(triton.__file__).parent / "backends" / "nvidia" / "include" / "cuda_occupancy.h"
@@ -268,10 +274,23 @@ def test_expected_registers_follow_the_tile() -> None:
     assert taken[-1].spills > 0
 
 
+@pytest.mark.parametrize("seed", range(60))
+def test_loads_and_stores_are_those_of_the_source(seed: int) -> None:
+    """The walk over a schedule finds every load and store that the renderer writes, in every composition."""
+    chain, outputs = chains.random_chain(seed)
+    call = kit.whole(random.build(chain, outputs, F))[1]
+    try:
+        written = [one for part in parts(gpu_program(call.function, call.inputs)) for one in gpu_kernels(part)]
+    except NotEmittableError:
+        return
+    for kernel in written:
+        body = kernel.source.partition("def kernel(")[2]
+        accesses = [access for work in kernel.work for access in work.accesses]
+        assert len(accesses) == len(re.findall(r"tl\.load\(|tl\.store\((?!status)", body))
+        assert sum(one.tensor[0] == "x" for one in accesses) == len(re.findall(r"tl\.load\(x", body))
+
+
 def test_instructions_are_those_of_the_formulas() -> None:
     """The table has no operator that is not one of `ops.SCALARS`."""
-    from sartor.tools.fuse import ops
-    from sartor.tools.fuse.gpu_work import INSTRUCTIONS
-
     assert set(INSTRUCTIONS) <= set(ops.SCALARS)
     assert all(re.fullmatch(r"\w+", name) and count > 1 for name, count in INSTRUCTIONS.items())

@@ -39,7 +39,7 @@ from sartor.tools.fuse.gpu_tune import (
     remembered,
     settled,
 )  # fmt: skip
-from sartor.tools.fuse.gpu_work import INSTRUCTIONS
+from sartor.tools.fuse.gpu_walk import INSTRUCTIONS
 from sartor.tools.fuse.render.triton_ops import FORMULAS
 
 F = np.float32

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import ml_dtypes
@@ -52,10 +53,25 @@ def test_costs_grow_with_sizes_and_name_the_composition() -> None:
     times = [GPU.cost(call, {"n": n}) for n in (1, 4096, 1 << 20)]
     assert [cost.composition for cost in times] == ["warp", "block", "block"]
     assert times[0].predicted_us < times[1].predicted_us < times[2].predicted_us  # type: ignore[operator]
-    # A read and a write of 256 MiB at the 3.3 TB/s of the data sheet.
-    assert times[2].predicted_us == pytest.approx(2 * (1 << 20) * 64 * 4 / 3.3e6, rel=0.15)
+    # A read and a write of 256 MiB at the 3.35 TB/s of the data sheet; the instructions of gelu and exp take longer.
+    assert 1 < times[2].predicted_us / (2 * (1 << 20) * 64 * 4 / 3.35e6) < 1.5  # type: ignore[operator]
     assert GPU.cost(call, {}).predicted_us is None
     assert GPU.cost(call, {}, unknown=4096) == times[1]
+
+
+def test_settled_kernels_are_compiled() -> None:
+    """What a plan says of a kernel is that of its machine code."""
+    call = kit.whole(chain(np.float32))[1]
+    settled, guessed = GPU.settle(call, {"n": 4096}), GPU.cost(call, {"n": 4096})
+    (launch,), (guess,) = settled.launches, guessed.launches
+    assert (launch.chosen, guess.chosen) == ("compiled", "predicted")
+    assert settled.composition == launch.composition
+    assert settled.predicted_us == pytest.approx(guessed.predicted_us, rel=0.5)
+    assert launch.waves == pytest.approx(launch.programs / launch.occupancy / 132)
+    assert launch.occupancy * launch.warps <= 64
+    assert (launch.spills, launch.measured_us) == (0, None)
+    assert GPU.settle(call, {}).launches == ()
+    assert PROCESSOR.settle(call, {"n": 4096}) == PROCESSOR.cost(call, {"n": 4096})
 
 
 def test_places_name_the_code_of_a_call() -> None:
@@ -77,8 +93,12 @@ def test_the_command_plans_without_the_gpu(tmp_path: Path, sartor: RunSartor) ->
     done = sartor("fuse", tmp_path / "model.onnx", *options)
     assert (done.returncode, (tmp_path / "fused.onnx").exists()) == (69, False)
     assert b"device cuda:4000: this installation can use" in done.stderr
-    done = sartor("fuse", tmp_path / "model.onnx", *options, "--no-measure", "--no-verify")
+    done = sartor("fuse", tmp_path / "model.onnx", *options, "--no-measure", "--no-verify", "--json")
     assert done.returncode == 0, done.stderr
+    (group,) = json.loads(done.stdout)["groups"]
+    (launch,) = group["launches"]
+    assert launch["chosen"] == "compiled"
+    assert 0 < launch["registers"] < 255
     assert len(onnx.load(tmp_path / "fused.onnx").functions) == 1
     library = ["--no-measure", "--no-verify", "--emit-library", tmp_path / "l.so"]
     done = sartor("fuse", tmp_path / "model.onnx", *options, *library)

@@ -12,7 +12,8 @@ from sartor.tools.fuse import ops
 from sartor.tools.fuse.axes import Size, axis_size, parse_size, size_of
 from sartor.tools.fuse.gpu_check import check_schedule, check_tiles
 from sartor.tools.fuse.gpu_schedule import COLUMNS, ROWS, Axis, Form, GpuSchedule, Phase, gpu_schedule
-from sartor.tools.fuse.gpu_work import PhaseWork, count, number
+from sartor.tools.fuse.gpu_walk import count
+from sartor.tools.fuse.gpu_work import PhaseWork, number
 from sartor.tools.fuse.program import At, Load, Program, Value, walk
 from sartor.tools.fuse.render.triton import Part, render, render_part
 from sartor.tools.fuse.schedule import Root, reads, stored
@@ -194,7 +195,9 @@ def _joined(schedule: GpuSchedule, phase: Phase) -> tuple[frozenset[int], ...]:
     known = stored(schedule.roots)
     read = set[Root]().union(*(reads(root, known) for root in phase.roots))
     parts = [root for root in schedule.scratch if root in read and schedule.partial(root) and root not in phase.roots]
-    return tuple(frozenset(axis.dim for axis in phase.axes_of(root.own) if axis.dim is not None) for root in parts)
+    # A loop of the reduction may be one of several on an axis here.
+    axes = [[axis for axis in phase.axes if set(axis.atoms) & set(root.own)] for root in parts]
+    return tuple(frozenset(axis.dim for axis in found if axis.dim is not None) for found in axes)
 
 
 def _tile(phase: Phase, limits: Mapping[int, int], target: int, names: Mapping[str, int]) -> tuple[int, int]:

@@ -20,7 +20,7 @@ from sartor.tools.fuse import gpu_launch
 from sartor.tools.fuse.axes import NotEmittableError
 from sartor.tools.fuse.gpu_call import GpuCall
 from sartor.tools.fuse.gpu_facts import INTERPRETER
-from sartor.tools.fuse.gpu_kernel import GpuKernel, SizesRefusedError
+from sartor.tools.fuse.gpu_kernel import GpuKernel, SizesRefusedError, bind, configurations
 from sartor.tools.fuse.gpu_schedule import Form
 from sartor.tools.fuse.gpu_trial import random_tensors
 from sartor.tools.fuse.gpu_tune import Trial, by_clock, ranked
@@ -118,6 +118,25 @@ def test_programs_share_phases(name: str, sizes: tuple[int, int]) -> None:
     for kernel in phased:
         for value, ours in zip(outlined.outputs, gpu.call_shared(kernel, inputs, 3), strict=True):
             np.testing.assert_allclose(ours, wanted[str(value.name)], rtol=1e-4, atol=2e-6)
+
+
+@pytest.mark.parametrize("name", CHAINS)
+def test_all_tiles(name: str) -> None:
+    """Whatever tiles are chosen, single kernels and shared phases give what onnxruntime gives."""
+    proto, outlined, call = chain(name, ("n", "m"))
+    generator = np.random.default_rng(9)
+    feed = {"x": generator.uniform(-2, 2, (9, 600)).astype(F), "g": generator.uniform(0.5, 2, (600,)).astype(F)}
+    feed = {key: value for key, value in feed.items() if key in {i.name for i in proto.graph.input}}
+    session = onnxruntime.InferenceSession(proto.SerializeToString())
+    wanted = dict(zip(CHAINS[name][1], session.run(None, feed), strict=True))
+    inputs = [{**WEIGHTS, **feed}[str(value.name)] for value in outlined.inputs]
+    for kernel in gpu.able(gpu.kernels(call), inputs, 1000):
+        names = bind(kernel.program, [array.shape for array in inputs])
+        tiles = {config.tiles: config for config in configurations(kernel, names)}
+        for config in tiles.values():
+            found = gpu.call_shared(kernel, inputs, 3, config)
+            for value, ours in zip(outlined.outputs, found, strict=True):
+                np.testing.assert_allclose(ours, wanted[str(value.name)], rtol=1e-4, atol=2e-6)
 
 
 def test_barriers_stand_between_phases() -> None:
