@@ -205,6 +205,18 @@ def test_rows_that_are_read_again_cost_more() -> None:
     assert times[0] < times[1]
 
 
+def test_small_tensors_stay_on_a_multiprocessor() -> None:
+    """A bias that every program reads costs next to nothing, one as large as the rows costs as much as these."""
+    chain = [helper.make_node("Add", ["x", "b"], ["y"])]
+    times = [
+        evaluate(first(kernels(chain, {"x": (F, ["n", 512]), "b": (F, shape)}), {"n": 65536}), None, H100).us
+        for shape in ([1, 512], ["n", 512])
+    ]
+    alone = first(kernels([helper.make_node("Abs", ["x"], ["y"])], {"x": (F, ["n", 512])}), {"n": 65536})
+    assert times[0] == pytest.approx(evaluate(alone, None, H100).us, rel=0.02)
+    assert times[1] == pytest.approx(1.5 * times[0], rel=0.05)
+
+
 def test_reads_by_the_stride_cost_whole_sectors() -> None:
     """What a transpose reads by the stride brings eight numbers for one, unless a tile has its neighbours."""
     turned = [helper.make_node("Transpose", ["x"], ["v"], perm=[1, 0]), helper.make_node("Abs", ["v"], ["y"])]

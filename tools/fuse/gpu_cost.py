@@ -9,8 +9,9 @@ same with expected ones. A phase's programs run in waves of as many as the devic
 where a round is a group of loads that are under way together. That is L = warps / occupancy * instructions * CPI of the
 paper with memory put in: few programs can't keep memory busy, because the bytes under way are latency times bandwidth
 (Little's law), and a last wave that is not full takes as long as a program all the same. The bytes of a wave are its
-share of what the phase moves: all of it through the second cache, from memory what that does not hold. A multiprocessor
-draws no more than the width of its port. A call costs its launches, its phases, and a barrier between any two of them.
+share of what the phase moves through the second cache, and from memory what that does not hold; a tensor that the first
+cache holds comes to each multiprocessor once. A multiprocessor draws no more than the width of its port. A call costs
+its launches, its phases, and a barrier between any two of them.
 
 Nothing of this was measured. The times are estimates: of a launch in a CUDA graph, of a barrier, of loads from a memory
 that is busy, longer than the 480 cycles of an idle one, and of folds at some 25 cycles a shuffle.
@@ -153,10 +154,11 @@ class _Phase:
 
     def __init__(self, amounts: Amounts, warps: int, footprint: float, room: int, facts: DeviceFacts) -> None:
         self.amounts, self.room, self.facts = amounts, max(room, 1), facts
-        self.moved = sum(amounts.moved.values())
-        first = sum(min(moved, amounts.held[name]) for name, moved in amounts.moved.items())
+        first = {name: min(moved, amounts.held[name]) for name, moved in amounts.moved.items()}
+        again = sum(self._again(amounts.moved[name] - once, amounts.held[name]) for name, once in first.items())
+        self.moved = sum(first.values()) + again
         reach = min(1.0, self.room / max(amounts.programs, 1)) * sum(amounts.held.values())
-        far = first * beyond(footprint, facts.cache) + (self.moved - first) * beyond(reach, facts.cache)
+        far = sum(first.values()) * beyond(footprint, facts.cache) + again * beyond(reach, facts.cache)
         near_us, far_us = _byte_us(facts)
         self.memory_us = self.moved * near_us + far * far_us
         self.lanes = 1e-6 * facts.lanes * facts.clock
@@ -164,6 +166,11 @@ class _Phase:
         fold = FOLD_US + (CROSS_US if warps > 1 else 0.0)
         waits = amounts.rounds * LATENCY_US + amounts.gathered * CACHE_LATENCY_US + amounts.folds * fold
         self.program_us = START_US + waits + own
+
+    def _again(self, moved: float, held: float) -> float:
+        """Count what the second cache gives of repeated accesses to a tensor; what is small stays in the first ones."""
+        missed = beyond(held, self.facts.shared)
+        return missed * moved + (1 - missed) * min(moved, held * self.facts.multiprocessors)
 
     def us(self) -> float:
         """Return the microseconds of all waves."""
