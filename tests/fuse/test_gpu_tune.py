@@ -100,6 +100,14 @@ def test_spills_are_rejected() -> None:
     assert [one.estimate.us for one in best_first([Choice(few, estimate) for estimate in spilt])] == [5, 9]
 
 
+def test_more_are_compiled_where_all_spill(monkeypatch: pytest.MonkeyPatch) -> None:
+    written = kernels([helper.make_node("Softmax", ["x"], ["y"])], ["n", 16384])
+    planned = [plan(written[0], {"n": 100}, 108, Config(((1, 16384),), warps)) for warps in (2, 16, 8)]
+    choices = [Choice(one, evaluate(one, Resources(32, 0, 0), A100)) for one in planned]
+    monkeypatch.setattr(gpu_tune, "COMPILED", 1)
+    assert [choice.planned for choice in by_resources(choices, A100)] == [planned[1], planned[0]]
+
+
 def test_what_does_not_run_comes_last(written: tuple[GpuKernel, ...]) -> None:
     """A program that no multiprocessor holds is worse than one that spills."""
     choice = ranked(written, SIZES, H100)[0]

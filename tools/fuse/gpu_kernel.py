@@ -62,6 +62,12 @@ class GpuKernel:
         return count(self.schedule)
 
     @cached_property
+    def tensors(self) -> tuple[Size, ...]:
+        """The elements of the tensors that are read and written."""
+        loads = [value for value in _values(self.program) if isinstance(value, Load)]
+        return tuple(math.prod(map(axis_size, value.axes), start=Size()) for value in (*loads, *self.program.outputs))
+
+    @cached_property
     def joined(self) -> tuple[tuple[frozenset[int], ...], ...]:
         """The tile dimensions that index each reduction of which a phase reads the parts of all programs, by phase."""
         return tuple(_joined(self.schedule, phase) for phase in self.schedule.phases)
@@ -157,12 +163,6 @@ def _fixed(phase: Phase, names: Mapping[str, int]) -> int:
     return math.prod(extent(axis, names) for axis in phase.axes if axis.whole)
 
 
-def _work(program: Program, names: Mapping[str, int]) -> int:
-    """Count the elements of the largest tensor."""
-    loads = [value for value in _values(program) if isinstance(value, Load)]
-    return max(math.prod(number(axis_size(axis), names) for axis in value.axes) for value in (*loads, *program.outputs))
-
-
 def programs(kernel: GpuKernel, config: Config, names: Mapping[str, int]) -> int:
     """Count the programs that have something to do in some phase."""
     return max(blocks(phase, tile, names) for phase, tile in zip(kernel.schedule.phases, config.tiles, strict=True))
@@ -230,7 +230,8 @@ def plan_launch(kernel: GpuKernel, config: Config, names: Mapping[str, int], pro
     constants["PARTS"] = min(power_of_two(grid), most)
     wanted = {name: value for name, value in constants.items() if name in kernel.part.constants}
     scratch = tuple(_elements(kernel, root, grid, names) for root in kernel.schedule.scratch)
-    bits = 64 if max(_work(kernel.program, names), *scratch, 0) > INT32_LIMIT else 32
+    largest = max(*(number(size, names) for size in kernel.tensors), *scratch, 0)
+    bits = 64 if largest > INT32_LIMIT else 32
     return Launch(grid, wanted, bits, config.warps, len(phases) > 1, scratch)
 
 

@@ -4,9 +4,9 @@ Candidates are all compositions of a program in all configurations that its size
 ranks them. `by_resources` compiles the best and ranks these anew by what the machine code takes; a kernel that spills
 registers is only taken where all do. `by_clock` runs the best of those on the device and takes the fastest.
 
-What was compiled or measured is kept in the cache, by the kernels' sources, the sizes, the device and the version of
-Triton; what is predicted is worked out anew, in milliseconds. An entry that is damaged, or of kernels that there are no
-more, counts for nothing and is overwritten.
+What was compiled or measured is kept in the cache, by the kernels' sources, the sizes, the device, and the versions of
+Triton and sartor; what is predicted is worked out anew, in milliseconds. An entry that is damaged, or of kernels that
+there are no more, counts for nothing and is overwritten.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any, Literal
 
+from sartor import __version__
 from sartor.share.cache import get, put
 from sartor.tools.fuse.gpu_clock import Clock
 from sartor.tools.fuse.gpu_compile import Resources, Target, compiles
@@ -86,10 +87,12 @@ def decided(kernels: Sequence[GpuKernel], names: Mapping[str, int], facts: Devic
 
 
 def by_resources(choices: Sequence[Choice], facts: DeviceFacts) -> list[Choice]:
-    """Compile the first candidates for a device and rank them by what they take."""
+    """Compile the first candidates for a device, more if all of them spill, and rank them by what they take."""
     target = Target(facts.capability)
-    compiled = []
-    for choice in choices[:COMPILED]:
+    compiled: list[Choice] = []
+    for choice in choices:
+        if len(compiled) >= COMPILED and any(one.estimate.sound for one in compiled):
+            break
         taken = resources(choice.planned.kernel, choice.planned.launch, target)
         compiled.append(Choice(choice.planned, evaluate(choice.planned, taken, facts), "compiled"))
     return best_first(compiled)
@@ -174,7 +177,8 @@ def _entry(kernels: Sequence[GpuKernel], names: Mapping[str, int], facts: Device
     import triton
 
     sources = [_digest(kernel.source) for kernel in kernels]
-    key = [SCHEMA, sources, sorted(names.items()), facts.name, facts.multiprocessors, triton.__version__]
+    made_by = [triton.__version__, __version__]
+    key = [SCHEMA, sources, sorted(names.items()), facts.name, facts.multiprocessors, *made_by]
     return f"t_{_digest(json.dumps(key))}.json"
 
 
