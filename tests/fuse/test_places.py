@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import ml_dtypes
@@ -18,6 +19,7 @@ from sartor.tools.fuse.fuse import fuse
 from sartor.tools.fuse.options import Options
 from sartor.tools.fuse.places import PROCESSOR, Graphics, place_for
 from sartor.tools.fuse.plan import Plan
+from sartor.tools.fuse.report import as_text
 
 GPU = Graphics("cuda")
 
@@ -44,6 +46,9 @@ def test_a_gpu_takes_types_that_the_processor_does_not(tmp_path: Path) -> None:
     assert not planned(proto, tmp_path, "cpu").kept
     plan = planned(proto, tmp_path, "cuda")
     assert [len(group.nodes) for group in plan.kept] == [3]
+    text = as_text(plan)
+    assert "  kernel predicted " in text
+    assert re.search(r"^  \d+ programs of \d+ warps?, tiles \d+x64: \d+ registers, .* waves \(compiled\)$", text, re.M)
     assert plan.coefficients == "data sheet"
     onnx.checker.check_model(onnx.load(tmp_path / "cuda.onnx"), full_check=True)
 
@@ -87,7 +92,7 @@ def test_place_of_a_device() -> None:
     assert place_for("cuda:1", 3, False).device == "cuda:1"
 
 
-def test_the_command_plans_without_the_gpu(tmp_path: Path, sartor: RunSartor) -> None:
+def test_the_command_plans_without_the_gpu(root: Path, tmp_path: Path, sartor: RunSartor) -> None:
     onnx.save(chain(ml_dtypes.bfloat16), tmp_path / "model.onnx")
     options = ["--device", "cuda:4000", "-o", tmp_path / "fused.onnx"]
     done = sartor("fuse", tmp_path / "model.onnx", *options)
@@ -97,6 +102,8 @@ def test_the_command_plans_without_the_gpu(tmp_path: Path, sartor: RunSartor) ->
     assert done.returncode == 0, done.stderr
     (group,) = json.loads(done.stdout)["groups"]
     (launch,) = group["launches"]
+    described = (root / "docs" / "json.md").read_text(encoding="utf-8").replace("`, `", "` | `")
+    assert [key for key in launch if f"| `{key}` |" not in described] == []
     assert launch["chosen"] == "compiled"
     assert 0 < launch["registers"] < 255
     assert len(onnx.load(tmp_path / "fused.onnx").functions) == 1

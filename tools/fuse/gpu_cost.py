@@ -14,7 +14,7 @@ cache holds comes to each multiprocessor once. A multiprocessor draws no more th
 its launches, its phases, and a barrier between any two of them.
 
 Nothing of this was measured. The times are estimates: of a launch in a CUDA graph, of a barrier, of loads from a memory
-that is busy, longer than the 480 cycles of an idle one, and of folds at some 25 cycles a shuffle.
+that is busy (an idle one takes some 480 cycles), and of folds at some 25 cycles a shuffle.
 """
 
 from __future__ import annotations
