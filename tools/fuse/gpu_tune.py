@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -32,6 +33,9 @@ COMPILED, TIMED = 6, 4
 
 ROUNDS = 20
 """How often each candidate is timed, in turn; the shortest time counts."""
+
+STEP = 1.02
+"""Times are compared in such steps, because an estimate can tell no less."""
 
 SCHEMA = 1
 
@@ -77,8 +81,13 @@ def ranked(kernels: Sequence[GpuKernel], names: Mapping[str, int], facts: Device
 
 
 def best_first(choices: Sequence[Choice]) -> list[Choice]:
-    """Sort by time, sound ones first; of equal ones the earlier stays first."""
-    return sorted(choices, key=lambda one: (one.estimate.occupancy == 0, not one.estimate.sound, one.estimate.us))
+    """Sort by time, sound ones first; where the time is within the same step the earlier stays first."""
+    return sorted(choices, key=_rank)
+
+
+def _rank(choice: Choice) -> tuple[bool, bool, int]:
+    found = choice.estimate
+    return found.occupancy == 0, not found.sound, math.floor(math.log(found.us) / math.log(STEP))
 
 
 def decided(kernels: Sequence[GpuKernel], names: Mapping[str, int], facts: DeviceFacts) -> Choice:
