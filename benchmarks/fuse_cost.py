@@ -84,7 +84,7 @@ def result(origin: str, sizes: tuple[int, ...], point: Point, fitted: Coefficien
         time = predicted_us(point.planned, point.axes, point.threads, rates)
         assert time is not None, "all sizes are known"
         kernel.append(time)
-        stock.append(priced(rates.stock, Light(point.axes, rates).amounts(point.group.nodes)))
+        stock.append(priced(rates.stock, Light(point.axes, rates.stock, rates.caches).amounts(point.group.nodes)))
     return Result(origin, sizes, point, (kernel[0], kernel[1]), (stock[0], stock[1]))
 
 

@@ -2,42 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from statistics import median
 from time import perf_counter
-from typing import Protocol
 
 import torch
 
 from sartor.share.timing import LEAST_ROUNDS, Timing
-
-Call = Callable[[], object]
-FLUSH_BYTES = 256 << 20
-"""Written before each call, more than any cache holds: inputs come from memory, and launches cost no time."""
-
-
-class Clock(Protocol):
-    """Times one call."""
-
-    def time(self, call: Call) -> float:
-        """Return the microseconds of a call."""
-
-
-class CudaClock:
-    """Times by events of the current stream, with cold caches."""
-
-    def __init__(self, device: torch.device) -> None:
-        self._flush = torch.empty(FLUSH_BYTES, dtype=torch.uint8, device=device)
-
-    def time(self, call: Call) -> float:
-        """Return the microseconds that the device spends."""
-        begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-        self._flush.zero_()
-        begin.record()
-        call()
-        end.record()
-        end.synchronize()
-        return begin.elapsed_time(end) * 1e3
+from sartor.tools.fuse.gpu_clock import Call, Clock, CudaClock
 
 
 class HostClock:

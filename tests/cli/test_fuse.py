@@ -35,8 +35,8 @@ DOCUMENT_KEYS = [
     "verification", "unmet",
 ]  # fmt: skip
 GROUP_KEYS = [
-    "id", "function", "nodes", "composition", "bytes_saved", "predicted_us", "measured_us", "baseline_us", "kept",
-    "reason", "verified",
+    "id", "function", "nodes", "composition", "bytes_saved", "predicted_us", "launches", "measured_us", "baseline_us",
+    "kept", "reason", "verified",
 ]  # fmt: skip
 MEMBERS = [["add_a", "gelu_b"], ["add_d", "gelu_e"], ["layernormalization_g", "softmax_y"]]
 
@@ -80,7 +80,7 @@ def test_dry_run_document(model: Path, root: Path, capfd: pytest.CaptureFixture[
     assert [group["id"] for group in document["groups"]] == ["g0", "g1", "g2"]
     assert [group["composition"] for group in document["groups"]] == ["thread", "thread", "warp"]
     assert [group["bytes_saved"] for group in document["groups"]] == [2 * 8 * 32 * 4] * 3
-    assert all(group["predicted_us"] > 0 for group in document["groups"])
+    assert all(group["predicted_us"] > 0 and group["launches"] == [] for group in document["groups"])
     unmeasured = {(g["measured_us"], g["baseline_us"], g["kept"], g["reason"]) for g in document["groups"]}
     assert unmeasured == {(None, None, True, "not measured")}
     assert document["refused"] == {"matmul_c": "no rule for MatMul", "matmul_f": "no rule for MatMul"}

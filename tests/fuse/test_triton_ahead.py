@@ -18,21 +18,22 @@ from tests.kits import fuse_kit as kit
 
 from sartor.tools.fuse.align import gpu_program
 from sartor.tools.fuse.gpu_compile import Resources, Target
+from sartor.tools.fuse.gpu_facts import A100, H100
 from sartor.tools.fuse.gpu_kernel import (
     Config,
     GpuKernel,
     bind,
-    choose,
     configurations,
     fits,
     gpu_kernels,
     plan_launch,
 )  # fmt: skip
-from sartor.tools.fuse.gpu_launch import compiled, resources
+from sartor.tools.fuse.gpu_launch import Planned, compiled, resources
+from sartor.tools.fuse.gpu_tune import ranked
 
 F = np.float32
 SM80, SM90 = Target(80), Target(90)
-PROCESSORS = {SM80: 108, SM90: 132}
+FACTS = {SM80: A100, SM90: H100}
 SHARED_LIMIT = {SM80: 163 * 1024, SM90: 227 * 1024}
 """Bytes of shared memory that a program may have (CUDA C++ Programming Guide, table of compute capabilities)."""
 
@@ -46,7 +47,12 @@ def kernels(call: Any) -> tuple[GpuKernel, ...]:
 
 def planned(kernel: GpuKernel, names: dict[str, int], target: Target) -> Any:
     """Plan a launch with the default configuration."""
-    return plan_launch(kernel, configurations(kernel, names)[0], names, PROCESSORS[target])
+    return plan_launch(kernel, configurations(kernel, names)[0], names, FACTS[target].multiprocessors)
+
+
+def chosen(written: tuple[GpuKernel, ...], names: dict[str, int], target: Target) -> Planned:
+    """Choose among all candidates by the estimate."""
+    return ranked(written, names, FACTS[target])[0].planned
 
 
 def check(found: Resources, target: Target) -> None:
@@ -73,12 +79,11 @@ def test_groups_fit(groups: Any, size: str, target: Target, tmp_path: Path) -> N
     """The groups of the benchmarks become one phase each that spills nothing, a whole row at a time."""
     for group in groups.groups(getattr(groups, size)):
         _, call = kit.whole(onnx.load(groups.export_group(group, tmp_path)))
-        written = kernels(call)
-        kernel = choose(written, {}, PROCESSORS[target])
-        assert len(kernel.schedule.phases) == 1
-        assert kernel.schedule.form.whole == 2
-        assert not kernel.schedule.scratch
-        check(resources(kernel, planned(kernel, {}, target), target), target)
+        best = chosen(kernels(call), {}, target)
+        assert len(best.kernel.schedule.phases) == 1
+        assert best.kernel.schedule.form.whole == 2
+        assert not best.kernel.schedule.scratch
+        check(resources(best.kernel, best.launch, target), target)
 
 
 NODES = {
@@ -144,9 +149,9 @@ def test_few_long_rows_are_shared_among_processors() -> None:
     """Four rows keep four programs busy; with barriers all work on them."""
     nodes, inputs, weights = NODES["long rows"]
     written = kernels(kit.whole(kit.model(nodes, inputs, ["y"], weights))[1])
-    kernel = choose(written, {}, PROCESSORS[SM90])
-    assert len(kernel.schedule.phases) > 1
-    assert planned(kernel, {}, SM90).grid == PROCESSORS[SM90]
+    best = chosen(written, {}, SM90)
+    assert len(best.kernel.schedule.phases) > 1
+    assert best.launch.grid == H100.multiprocessors
 
 
 def test_spills_are_noticed() -> None:
@@ -178,5 +183,5 @@ def test_rules_compile(sample: Any, dtype: Any) -> None:
     shapes |= {name: list(array.shape) for name, array in sample.weights.items()}
     written = kernels(call)
     names = bind(written[0].program, [shapes[str(value.name)] for value in outlined.inputs])
-    kernel = choose(written, names, PROCESSORS[SM90])
-    check(resources(kernel, planned(kernel, names, SM90), SM90), SM90)
+    best = chosen(written, names, SM90)
+    check(resources(best.kernel, best.launch, SM90), SM90)

@@ -75,6 +75,20 @@ def test_tensors_and_bindings(tmp_path: Path) -> None:
         torch.testing.assert_close(binding.outputs["y"].cpu().double(), wanted(factor * x), rtol=2e-5, atol=2e-6)
 
 
+def test_measured_choices_are_remembered(tmp_path: Path) -> None:
+    onnx.save(chain(), tmp_path / "model.onnx")
+    options = Options(device="cuda", verify=False, shapes={"n": (1000,)})
+    for _ in range(2):
+        plan = fuse(str(tmp_path / "model.onnx"), str(tmp_path / "fused.onnx"), options, None)
+        (launch,) = plan.verdicts[0].group.launches
+        assert (launch.chosen, launch.spills) == ("measured", 0)
+        assert launch.measured_us is not None
+        assert launch.measured_us > 0
+    session = opened(chain(), tmp_path)
+    x = torch.randn(1000, 77)
+    np.testing.assert_allclose(session.run(None, {"x": x.numpy()})[0], wanted(x), rtol=2e-5, atol=2e-6)
+
+
 def test_an_index_out_of_range_is_found(tmp_path: Path) -> None:
     session = opened(picked(), tmp_path)
     x = np.ones((7, 100), F)

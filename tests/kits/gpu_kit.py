@@ -102,13 +102,17 @@ def call(kernel: GpuKernel, inputs: Sequence[Array | None]) -> list[Array]:
     return [output.numpy() for output in outputs]
 
 
-def planned(kernel: GpuKernel, inputs: Sequence[Any], programs: int = 1) -> gpu_launch.Planned:
+def planned(
+    kernel: GpuKernel, inputs: Sequence[Any], programs: int = 1, config: gpu_kernel.Config | None = None
+) -> gpu_launch.Planned:
     """Plan a launch of a kernel on arrays or tensors, in at most so many programs."""
     names = gpu_kernel.bind(kernel.program, [None if one is None else tuple(one.shape) for one in inputs])
-    return gpu_launch.plan(kernel, names, programs)
+    return gpu_launch.plan(kernel, names, programs, config)
 
 
-def call_shared(kernel: GpuKernel, inputs: Sequence[Array], programs: int) -> list[Array]:
+def call_shared(
+    kernel: GpuKernel, inputs: Sequence[Array], programs: int, config: gpu_kernel.Config | None = None
+) -> list[Array]:
     """Run a kernel with barriers in several programs, which the interpreter runs one after the other.
 
     A program would wait for ever, so the barriers are taken out and the whole grid runs once for every phase: each run
@@ -118,7 +122,7 @@ def call_shared(kernel: GpuKernel, inputs: Sequence[Array], programs: int) -> li
         warnings.simplefilter("ignore")
         patch.setattr(load(kernel.source), "barrier", lambda *arguments: None, raising=False)
         tensors = [torch.from_numpy(np.array(array, order="C")) for array in inputs]
-        one = planned(kernel, inputs, programs)
+        one = planned(kernel, inputs, programs, config)
         ready = gpu_launch.prepare(one, tensors, torch.zeros(1, dtype=torch.int32))
         settings = {**gpu_launch.constants(kernel, one.launch), **gpu_launch.options(one.launch)}
         for _ in kernel.schedule.phases:

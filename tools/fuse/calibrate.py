@@ -100,7 +100,7 @@ def fitted(points: Sequence[Point], caches: Caches) -> Calibration:
     kernel_us, stock_us = [point.kernel_us for point in points], [point.stock_us for point in points]
     counted = [features(point.planned, point.axes, point.threads, caches) for point in points]
     kernels = [amounts for amounts in counted if amounts is not None]
-    stocks = [Light(point.axes, replace(DEFAULTS, caches=caches)).amounts(point.group.nodes) for point in points]
+    stocks = [Light(point.axes, caches=caches).amounts(point.group.nodes) for point in points]
     kernel = KernelRates(**_solve(kernels, kernel_us, DEFAULTS.kernel))
     stock = StockRates(**_solve(stocks, stock_us, DEFAULTS.stock))
     return Calibration(

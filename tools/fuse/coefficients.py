@@ -257,17 +257,3 @@ DEFAULTS = Coefficients(
     ),
     StockRates(call=1653, node=211.7, work=0.8329, near=0.007411, l2=0, l3=0.001524, memory=0.007793),
 )  # fmt: skip
-
-# Nothing of this was measured: 3.35 TB/s of memory and 50 MiB of cache are those of the data sheet of an H100 SXM; the
-# 5.5 TB/s of its cache, 1.5 us a kernel in a CUDA graph and 2 us a barrier are estimates. Arithmetic counts nothing.
-GPU = Coefficients(
-    KernelRates(
-        call=1500, argument=0, fork=2000, task=0, run=0, fold=0,
-        light=0, expensive=0, chained=0, scalar=0, scalar_expensive=0, library=0,
-        near=0.00018, l2=0, l3=0, memory=0.00012,
-        strided=0, strided_l2=0, strided_l3=0, gathered=0, scratch=0,
-    ),
-    StockRates(call=0, node=1500, work=0, near=0.00018, l2=0, l3=0, memory=0.00012),
-    Caches(l3=50 << 20),
-    "data sheet",
-)  # fmt: skip

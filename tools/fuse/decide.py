@@ -28,7 +28,7 @@ def make_plan(model: Model, before: stock.StockView, options: Options) -> Plan:
 
     `before` is what onnxruntime makes of the model.
     """
-    place = place_for(options.device, options.threads)
+    place = place_for(options.device, options.threads, options.measure)
     groups, refused = _groups(model, before.absorbed if options.device == "cpu" else frozenset(), options, place)
     setting, runs = _setting(model, groups, options, place, before.refusal is None)
     groups = costed(groups, setting.axes, place)
@@ -42,7 +42,7 @@ def make_plan(model: Model, before: stock.StockView, options: Options) -> Plan:
     if options.verify:
         verdicts = _verified(model, verdicts, setting)
     after = before if before.refusal is not None else _fused_view(model, verdicts)
-    return Plan(verdicts, refused, before.dispatches, after.dispatches, place.rates.source)
+    return Plan(verdicts, refused, before.dispatches, after.dispatches, place.source)
 
 
 def _groups(

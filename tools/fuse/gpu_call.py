@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from sartor.share.runtime.kernel import FunctionCall
 from sartor.tools.fuse.align import gpu_program
 from sartor.tools.fuse.axes import NotEmittableError, axis_size
-from sartor.tools.fuse.gpu_kernel import bind, choose, gpu_kernels
-from sartor.tools.fuse.gpu_launch import Planned, launch, launch_pack, plan, processors_of
+from sartor.tools.fuse.gpu_facts import DeviceFacts, facts_of
+from sartor.tools.fuse.gpu_kernel import bind, gpu_kernels
+from sartor.tools.fuse.gpu_launch import Planned, launch, launch_pack
+from sartor.tools.fuse.gpu_tune import Choice, MakeTrial, decided, ranked, settled
 from sartor.tools.fuse.program import Load, parts, walk
 
 if TYPE_CHECKING:
@@ -21,7 +24,8 @@ _Shapes = tuple[tuple[int, ...] | None, ...]
 class GpuCall:
     """The kernels of one function for the types of one call, those of each independent part in all compositions.
 
-    Which composition runs, and with which parameters, is decided once for each combination of sizes.
+    Which composition runs, and with which parameters, is decided once for each combination of sizes: as it was when the
+    model was planned for these sizes and this device, else by the estimate.
     """
 
     def __init__(self, call: FunctionCall) -> None:
@@ -37,7 +41,7 @@ class GpuCall:
         `status` is an int32 on the device that becomes 1 where a gathered index is out of range. Raises
         SizesRefusedError for sizes that the function was not made for.
         """
-        planned = self._plan(inputs, processors_of(status.device))
+        planned = self._plan(inputs, facts_of(status.device))
         if self.packs(planned):
             found = launch_pack(planned, [inputs] * len(planned), status)
         else:
@@ -52,7 +56,7 @@ class GpuCall:
         """The sources of all kernels."""
         return tuple(kernel.source for kernels in self._kernels for kernel in kernels)
 
-    @property
+    @cached_property
     def names(self) -> frozenset[str]:
         """The named sizes that a launch depends on."""
         loads = [value for value in walk(self._program.outputs) if isinstance(value, Load)]
@@ -64,16 +68,23 @@ class GpuCall:
         """Tell whether all parts run in one launch: none has barriers."""
         return len(planned) > 1 and all(len(one.kernel.schedule.phases) == 1 for one in planned)
 
-    def planned(self, names: Mapping[str, int], processors: int) -> tuple[Planned, ...]:
-        """Decide how the parts run for the values of named sizes."""
-        chosen = [choose(kernels, names, processors) for kernels in self._kernels]
-        return tuple(plan(kernel, names, processors) for kernel in chosen)
+    def predicted(self, names: Mapping[str, int], facts: DeviceFacts) -> tuple[Choice, ...]:
+        """Return how the parts run best for the values of named sizes, by the estimate alone."""
+        return tuple(ranked(kernels, self._own(names), facts)[0] for kernels in self._kernels)
 
-    def _plan(self, inputs: Sequence[torch.Tensor | None], processors: int) -> tuple[Planned, ...]:
+    def settled(self, names: Mapping[str, int], facts: DeviceFacts, trial: MakeTrial | None) -> tuple[Choice, ...]:
+        """Settle how the parts run for the values of named sizes; with a trial by timing them."""
+        return tuple(settled(kernels, self._own(names), facts, trial) for kernels in self._kernels)
+
+    def _own(self, names: Mapping[str, int]) -> dict[str, int]:
+        return {name: names[name] for name in sorted(self.names)}
+
+    def _plan(self, inputs: Sequence[torch.Tensor | None], facts: DeviceFacts) -> tuple[Planned, ...]:
         """Decide how the parts run on inputs of these sizes, or remember what was decided."""
         key = tuple(None if tensor is None else tuple(tensor.shape) for tensor in inputs)
         if key not in self._planned:
-            self._planned[key] = self.planned(bind(self._program, key), processors)
+            names = self._own(bind(self._program, key))
+            self._planned[key] = tuple(decided(kernels, names, facts).planned for kernels in self._kernels)
         return self._planned[key]
 
 

@@ -58,6 +58,15 @@ def _temporary(name: str, source: str) -> Path:
     return path
 
 
+def compiles() -> bool:
+    """Tell whether Triton is installed and compiles, instead of interpreting."""
+    if importlib.util.find_spec("triton") is None:
+        return False
+    import triton
+
+    return not triton.knobs.runtime.interpret
+
+
 def kernel_function(source: str) -> Callable[..., Any]:
     """Return the function of Triton that a source defines."""
     function: Callable[..., Any] = load(source).kernel

@@ -5,11 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import product
 
 from sartor.tools.fuse import ops
 from sartor.tools.fuse.axes import Size, axis_size, parse_size, size_of
 from sartor.tools.fuse.gpu_check import check_schedule, check_tiles
 from sartor.tools.fuse.gpu_schedule import COLUMNS, ROWS, Axis, Form, GpuSchedule, Phase, gpu_schedule
+from sartor.tools.fuse.gpu_walk import count
+from sartor.tools.fuse.gpu_work import PhaseWork, number
 from sartor.tools.fuse.program import At, Load, Program, Value, walk
 from sartor.tools.fuse.render.triton import Part, render, render_part
 from sartor.tools.fuse.schedule import Root, reads, stored
@@ -20,20 +24,20 @@ FORMS = tuple(Form(phased, whole) for phased in (False, True) for whole in (2, 1
 TILE_LIMIT = 16384
 """Elements of a tile beyond which registers spill."""
 
-TARGETS = (1024, 2048, 512, 4096)
+TARGETS = (1024, 2048, 512, 4096, 256, 8192)
 """Elements of a tile to aim at, the default first."""
+
+USUAL_WARPS, MOST_WARPS = 16, 32
+"""Warps of a program by default, and at most."""
 
 COLUMN_BLOCK = 128
 """Columns of a tile whose rows and columns are both free."""
 
-JOIN_BLOCK = 64
-"""Positions of a block of a phase that folds what all programs have kept at each of them."""
+JOIN_BLOCKS = (64, 512)
+"""Positions of a block that folds what all programs have kept at each of them, the default first."""
 
-JOIN_LIMIT = 4096
-"""Elements of a tile of such parts."""
-
-SMALL_WORK = 1 << 16
-"""Elements below which one program does what several would spend on barriers."""
+JOIN_SHARE = 512
+"""Elements of a tile of such parts, for each warp."""
 
 INT32_LIMIT = 2**31 - 2**20
 """Elements up to which positions, and a tile beyond them, fit 32 bits."""
@@ -51,6 +55,22 @@ class GpuKernel:
     schedule: GpuSchedule
     part: Part
     source: str
+
+    @cached_property
+    def work(self) -> tuple[PhaseWork, ...]:
+        """What the programs do in every phase."""
+        return count(self.schedule)
+
+    @cached_property
+    def tensors(self) -> tuple[Size, ...]:
+        """The elements of the tensors that are read and written."""
+        loads = [value for value in _values(self.program) if isinstance(value, Load)]
+        return tuple(math.prod(map(axis_size, value.axes), start=Size()) for value in (*loads, *self.program.outputs))
+
+    @cached_property
+    def joined(self) -> tuple[tuple[frozenset[int], ...], ...]:
+        """The tile dimensions that index each reduction of which a phase reads the parts of all programs, by phase."""
+        return tuple(_joined(self.schedule, phase) for phase in self.schedule.phases)
 
 
 @dataclass(frozen=True)
@@ -101,9 +121,9 @@ def bind(program: Program, shapes: Sequence[Sequence[int] | None]) -> dict[str, 
     ]
     names: dict[str, int] = {}
     for exact in (True, False):
-        for size, number in pairs:
-            _solve(names, size, number, exact)
-    if any(size_of(size, names) != number for size, number in pairs):
+        for size, found in pairs:
+            _solve(names, size, found, exact)
+    if any(size_of(size, names) != found for size, found in pairs):
         raise SizesRefusedError("the sizes are refused")
     picked = [value.index for value in _values(program) if isinstance(value, At) and not value.index.atom]
     if any(index.length and not size_of(index.length, names) for index in picked):
@@ -111,24 +131,17 @@ def bind(program: Program, shapes: Sequence[Sequence[int] | None]) -> dict[str, 
     return names
 
 
-def _solve(names: dict[str, int], size: Size, number: int, exact: bool) -> None:
+def _solve(names: dict[str, int], size: Size, found: int, exact: bool) -> None:
     unknown = [name for name in size.names if name not in names]
     if len(unknown) != 1 or (exact and size != Size(1, size.names[:1])):
         return
     known = math.prod((size.factor, *(names[name] for name in size.names if name in names)))
     if known:
-        names[unknown[0]] = number // known
+        names[unknown[0]] = found // known
 
 
 def _values(program: Program) -> list[Value]:
     return list(walk(program.outputs))
-
-
-def number(size: Size, names: Mapping[str, int]) -> int:
-    """Work out a size whose names are all known."""
-    found = size_of(size, names)
-    assert found is not None, "a size is not that of an input"
-    return found
 
 
 def power_of_two(size: int) -> int:
@@ -150,27 +163,6 @@ def _fixed(phase: Phase, names: Mapping[str, int]) -> int:
     return math.prod(extent(axis, names) for axis in phase.axes if axis.whole)
 
 
-def choose(kernels: Sequence[GpuKernel], names: Mapping[str, int], processors: int) -> GpuKernel:
-    """Prefer one phase that keeps a whole row in registers; several where one would leave processors idle.
-
-    Raises SizesRefusedError where no kernel of one phase fits.
-    """
-    able = [kernel for kernel in kernels if fits(kernel, names)]
-    single = next((kernel for kernel in able if len(kernel.schedule.phases) == 1), None)
-    if single is None:
-        raise SizesRefusedError("an axis that a program must hold whole is too long")
-    several = next((kernel for kernel in able if len(kernel.schedule.phases) > 1), None)
-    if several is None or processors == 1 or _work(kernels[0].program, names) <= SMALL_WORK:
-        return single
-    return single if programs(single, configurations(single, names)[0], names) * 2 >= processors else several
-
-
-def _work(program: Program, names: Mapping[str, int]) -> int:
-    """Count the elements of the largest tensor."""
-    loads = [value for value in _values(program) if isinstance(value, Load)]
-    return max(math.prod(number(axis_size(axis), names) for axis in value.axes) for value in (*loads, *program.outputs))
-
-
 def programs(kernel: GpuKernel, config: Config, names: Mapping[str, int]) -> int:
     """Count the programs that have something to do in some phase."""
     return max(blocks(phase, tile, names) for phase, tile in zip(kernel.schedule.phases, config.tiles, strict=True))
@@ -187,34 +179,37 @@ def blocks(phase: Phase, tile: tuple[int, int], names: Mapping[str, int]) -> int
 def configurations(kernel: GpuKernel, names: Mapping[str, int]) -> tuple[Config, ...]:
     """List tile sizes and warps worth trying, the default first."""
     found: dict[Config, None] = {}
-    for target in TARGETS:
+    for target, join in product(TARGETS, JOIN_BLOCKS):
+        phases = zip(kernel.schedule.phases, kernel.joined, strict=True)
         tiles = tuple(
-            _tile(phase, min(target, JOIN_BLOCK) if _joins(kernel.schedule, phase) else target, names)
-            for phase in kernel.schedule.phases
+            _tile(phase, dict.fromkeys(frozenset[int]().union(*dims), join), target, names) for phase, dims in phases
         )
-        warps = min(max(max(rows * columns for rows, columns in tiles) // 256, 1), 16)
-        for factor in (1, 2):
-            found[Config(tiles, min(warps * factor, 16))] = None
+        warps = min(max(max(rows * columns for rows, columns in tiles) // 256, 1), USUAL_WARPS)
+        for tried in (warps, min(2 * warps, MOST_WARPS), max(warps // 2, 1)):
+            found[Config(tiles, tried)] = None
     return tuple(found)
 
 
-def _joins(schedule: GpuSchedule, phase: Phase) -> bool:
-    """Tell whether a phase folds parts of a reduction that has axes of its own."""
+def _joined(schedule: GpuSchedule, phase: Phase) -> tuple[frozenset[int], ...]:
+    """Return the tile dimensions that index each reduction of which a phase reads the parts of all programs."""
     known = stored(schedule.roots)
     read = set[Root]().union(*(reads(root, known) for root in phase.roots))
-    return any(root.own and schedule.partial(root) for root in read)
+    parts = [root for root in schedule.scratch if root in read and schedule.partial(root) and root not in phase.roots]
+    # A loop of the reduction may be one of several on an axis here.
+    axes = [[axis for axis in phase.axes if set(axis.atoms) & set(root.own)] for root in parts]
+    return tuple(frozenset(axis.dim for axis in found if axis.dim is not None) for found in axes)
 
 
-def _tile(phase: Phase, target: int, names: Mapping[str, int]) -> tuple[int, int]:
-    """Choose rows and columns: all of a whole axis, the rest up to the target for the others."""
+def _tile(phase: Phase, limits: Mapping[int, int], target: int, names: Mapping[str, int]) -> tuple[int, int]:
+    """Choose rows and columns: all of a whole axis, the rest up to the target, or a limit, for the others."""
     tile = {axis.dim: extent(axis, names) for axis in phase.axes if axis.whole}
     free = {axis.dim: extent(axis, names) for axis in phase.axes if axis.dim is not None and not axis.whole}
     room = max(target // math.prod(tile.values()), 1)
     for dim in (COLUMNS, ROWS):
         if dim in free:
             narrow = len(free) == 2 and dim == COLUMNS and phase.spread is not None and phase.spread.dim == COLUMNS
-            most = min(room, COLUMN_BLOCK) if narrow else room
-            tile[dim] = min(most, free[dim])
+            most = limits.get(dim, COLUMN_BLOCK if narrow else room)
+            tile[dim] = min(most, room, free[dim])
             room = max(room // tile[dim], 1)
     return tile.get(ROWS, 1), tile.get(COLUMNS, 1)
 
@@ -229,11 +224,14 @@ def plan_launch(kernel: GpuKernel, config: Config, names: Mapping[str, int], pro
     for i, (rows, columns) in enumerate(config.tiles):
         suffix = str(i) if len(phases) > 1 else ""
         constants |= {f"ROWS{suffix}": rows, f"COLS{suffix}": columns}
-    most = max(JOIN_LIMIT // max(rows * columns for rows, columns in config.tiles), 1)
+    joins = zip(kernel.joined, config.tiles, strict=True)
+    indexed = [math.prod(tile[dim] for dim in dims) for joined, tile in joins for dims in joined]
+    most = max(JOIN_SHARE * config.warps // max(indexed, default=1), 1)
     constants["PARTS"] = min(power_of_two(grid), most)
     wanted = {name: value for name, value in constants.items() if name in kernel.part.constants}
     scratch = tuple(_elements(kernel, root, grid, names) for root in kernel.schedule.scratch)
-    bits = 64 if max(_work(kernel.program, names), *scratch, 0) > INT32_LIMIT else 32
+    largest = max(*(number(size, names) for size in kernel.tensors), *scratch, 0)
+    bits = 64 if largest > INT32_LIMIT else 32
     return Launch(grid, wanted, bits, config.warps, len(phases) > 1, scratch)
 
 

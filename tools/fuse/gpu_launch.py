@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
@@ -35,12 +36,22 @@ Tensors = Sequence["torch.Tensor | None"]
 
 @dataclass(frozen=True)
 class Planned:
-    """A kernel with the parameters of a launch for given sizes, the values of its named sizes, its outputs' shapes."""
+    """A kernel in a configuration, with the values of its program's named sizes and the parameters of a launch."""
 
     kernel: GpuKernel
+    config: Config
+    names: Mapping[str, int]
     launch: Launch
-    sizes: tuple[int, ...]
-    shapes: tuple[tuple[int, ...], ...]
+
+    @cached_property
+    def sizes(self) -> tuple[int, ...]:
+        """The values of the sizes that the kernel takes."""
+        return tuple(self.names[name] for name in self.kernel.part.sizes.values())
+
+    @cached_property
+    def shapes(self) -> tuple[tuple[int, ...], ...]:
+        """The shapes of the outputs."""
+        return tuple(shapes(self.kernel.program, self.names))
 
 
 @dataclass(frozen=True)
@@ -57,18 +68,10 @@ class Prepared:
         return [*(self.tensors[name] for name in self.planned.kernel.part.tensors), *self.planned.sizes]
 
 
-def processors_of(device: torch.device) -> int:
-    """Count the multiprocessors of a device; the interpreter is one."""
-    import torch
-
-    return torch.cuda.get_device_properties(device).multi_processor_count if device.type == "cuda" else 1
-
-
 def plan(kernel: GpuKernel, names: Mapping[str, int], processors: int, config: Config | None = None) -> Planned:
     """Plan a launch for the values of a program's named sizes."""
-    launch = plan_launch(kernel, config or configurations(kernel, names)[0], names, processors)
-    sizes = tuple(names[name] for name in kernel.part.sizes.values())
-    return Planned(kernel, launch, sizes, tuple(shapes(kernel.program, names)))
+    chosen = config or configurations(kernel, names)[0]
+    return Planned(kernel, chosen, names, plan_launch(kernel, chosen, names, processors))
 
 
 def prepare(planned: Planned, inputs: Tensors, status: torch.Tensor) -> Prepared:

@@ -1,64 +1,83 @@
-"""What a call costs on a GPU before anything is compiled: its traffic, its launches, its barriers."""
+"""What a call costs on a GPU, and how its kernels run: as the estimate predicts, or as planning settles it."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
-from sartor.tools.fuse import ops
-from sartor.tools.fuse.axes import NotEmittableError, parse_size, size_of
-from sartor.tools.fuse.coefficients import Coefficients
 from sartor.tools.fuse.gpu_call import GpuCall
-from sartor.tools.fuse.gpu_kernel import scratch_bytes
+from sartor.tools.fuse.gpu_cost import together
+from sartor.tools.fuse.gpu_facts import DeviceFacts
 from sartor.tools.fuse.gpu_launch import Planned
-from sartor.tools.fuse.traffic import beyond
+from sartor.tools.fuse.gpu_tune import Choice, MakeTrial
+from sartor.tools.fuse.plan import LaunchPlan
 
-PROCESSORS = 132
-"""Multiprocessors that kernels are planned for: those of an H100 and an H200."""
+Priced = tuple[str, float | None, tuple[LaunchPlan, ...]]
+"""The composition of a call, its microseconds, and how each of its parts is launched."""
+
+UNKNOWN = 128
+"""The size of axes that nothing tells, where only the composition is asked for."""
 
 
-def gpu_price(
-    call: GpuCall, axes: Mapping[str, int], unknown: int | None, rates: Coefficients
-) -> tuple[str, float | None]:
-    """Return the composition of a call and its microseconds; `unknown` is the size of axes that are not given.
+def predicted(call: GpuCall, axes: Mapping[str, int], unknown: int | None, facts: DeviceFacts) -> Priced:
+    """Price a call before anything is compiled; `unknown` is the size of axes that are not given.
 
-    Every input and output moves once, scratch memory is written and read; beyond the cache of the device bytes cost
-    more. Without a size the time is None and the composition that of a call of unknown sizes.
+    Without a size the time is None and the composition that of a call of unknown sizes.
     """
+    names = _sizes(call, axes, unknown)
+    if names is None:
+        return _composition(call.predicted(_filled(call, axes), facts)), None, ()
+    return _priced(call.predicted(names, facts))
+
+
+def settled(call: GpuCall, axes: Mapping[str, int], facts: DeviceFacts, trial: MakeTrial | None) -> Priced:
+    """Settle how a call runs at given sizes of named axes, with a trial by timing it, and price that."""
+    names = _sizes(call, axes, None)
+    if names is None:
+        return predicted(call, axes, None, facts)
+    return _priced(call.settled(names, facts, trial))
+
+
+def _sizes(call: GpuCall, axes: Mapping[str, int], unknown: int | None) -> dict[str, int] | None:
     names = {name: axes.get(name, unknown) for name in call.names}
     known = {name: size for name, size in names.items() if size is not None}
-    if len(known) < len(names):
-        return _composition(call.planned(dict.fromkeys(names, 128), PROCESSORS)), None
-    planned = call.planned(known, PROCESSORS)
-    moved = _tensors(call, known) + sum(2 * scratch_bytes(one.kernel, one.launch) for one in planned)
-    kernel, barriers = rates.kernel, sum(len(one.kernel.schedule.phases) - 1 for one in planned)
-    far = moved * beyond(moved, rates.caches.l3)
-    launches = 1 if call.packs(planned) else len(planned)
-    time = launches * kernel.call + barriers * kernel.fork + moved * kernel.near + far * kernel.memory
-    return _composition(planned), time / 1e3
+    return known if len(known) == len(names) else None
 
 
-def _tensors(call: GpuCall, names: Mapping[str, int]) -> int:
-    """Count the bytes of the inputs and outputs."""
-    total = 0
-    for kind in (*call.types.inputs, *call.types.outputs):
-        if kind is None:
-            continue
-        try:
-            sizes = [size_of(parse_size(dim), names) for dim in kind.shape]
-        except NotEmittableError:
-            continue
-        total += ops.STORAGE[kind.dtype].size * math.prod(size for size in sizes if size is not None)
-    return total
+def _filled(call: GpuCall, axes: Mapping[str, int]) -> dict[str, int]:
+    return {name: axes.get(name, UNKNOWN) for name in call.names}
 
 
-def _composition(planned: tuple[Planned, ...]) -> str:
+def _priced(choices: Sequence[Choice]) -> Priced:
+    planned = [choice.planned for choice in choices]
+    time = together([choice.estimate for choice in choices], GpuCall.packs(planned))
+    return _composition(choices), time, tuple(map(_launch, choices))
+
+
+def _launch(choice: Choice) -> LaunchPlan:
+    planned, estimate = choice.planned, choice.estimate
+    return LaunchPlan(
+        composition=_kind(planned),
+        programs=planned.launch.grid,
+        warps=planned.launch.warps,
+        tiles=planned.config.tiles,
+        registers=estimate.resources.registers,
+        spills=estimate.resources.spills,
+        shared=estimate.resources.shared,
+        occupancy=estimate.occupancy,
+        waves=estimate.waves,
+        chosen=choice.method,
+        measured_us=choice.measured_us,
+    )
+
+
+def _composition(choices: Sequence[Choice]) -> str:
+    return _kind(choices[0].planned) if len(choices) == 1 else "packing"
+
+
+def _kind(planned: Planned) -> str:
     """Name how values are handed on (FusionStitching, table 1; AStitch for `global`)."""
-    if len(planned) > 1:
-        return "packing"
-    (one,) = planned
-    if len(one.kernel.schedule.phases) > 1:
+    if len(planned.kernel.schedule.phases) > 1:
         return "global"
-    if not any(root.folds for root in one.kernel.schedule.roots):
+    if not any(root.folds for root in planned.kernel.schedule.roots):
         return "thread"
-    return "warp" if one.launch.warps == 1 else "block"
+    return "warp" if planned.launch.warps == 1 else "block"

@@ -30,15 +30,23 @@ def find_groups(
 
 
 def costed(groups: Sequence[Group], axes: Mapping[str, int], place: Place) -> list[Group]:
-    """Add how a group is composed, and what it saves and costs at given sizes."""
+    """Settle how a group runs, and add how it is composed and what it saves and costs at given sizes."""
     known: dict[object, Cost] = {}
     out = []
     for group in groups:
         key = (group.call.function.name, group.call.inputs)
         if key not in known:
-            known[key] = place.cost(group.call, axes)
+            known[key] = place.settle(group.call, axes)
         cost, saved = known[key], bytes_saved(group.nodes, group.outputs, axes)
-        out.append(replace(group, composition=cost.composition, bytes_saved=saved, predicted_us=cost.predicted_us))
+        out.append(
+            replace(
+                group,
+                composition=cost.composition,
+                bytes_saved=saved,
+                predicted_us=cost.predicted_us,
+                launches=cost.launches,
+            )
+        )
     return out
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property, lru_cache, partial
+from functools import cache, cached_property, lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -20,17 +20,20 @@ from sartor.share.errors import InputRefusedError
 from sartor.share.runtime import kernels_of, load
 from sartor.share.runtime.kernel import FunctionCall
 from sartor.tools.fuse import ops
-from sartor.tools.fuse.coefficients import DEFAULTS, GPU, Coefficients, coefficients
+from sartor.tools.fuse.coefficients import DEFAULTS, Coefficients, Source, coefficients
 from sartor.tools.fuse.compile import compile_object, object_name
 from sartor.tools.fuse.composition import composition
 from sartor.tools.fuse.cost import predicted_us
 from sartor.tools.fuse.kernel import kernel_source
 from sartor.tools.fuse.lower import lower
+from sartor.tools.fuse.plan import LaunchPlan
 from sartor.tools.fuse.schedule import schedules
+from sartor.tools.fuse.score import Light
 
 if TYPE_CHECKING:
     from sartor.share.runtime.device_session import DeviceSession
     from sartor.tools.fuse.gpu_call import GpuCall
+    from sartor.tools.fuse.gpu_facts import DeviceFacts
 
 Feed = Mapping[str, np.ndarray]
 _REPEATS = 20
@@ -39,10 +42,11 @@ _REMEMBERED = 256
 
 @dataclass(frozen=True)
 class Cost:
-    """How a kernel is composed, and the microseconds of a call; None where a size is unknown."""
+    """How a kernel is composed, the microseconds of a call (None where a size is unknown), its launches on a GPU."""
 
     composition: str
     predicted_us: float | None
+    launches: tuple[LaunchPlan, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -61,8 +65,8 @@ class Place(Protocol):
         """What `sartor.load` calls it."""
 
     @property
-    def rates(self) -> Coefficients:
-        """What its cost model multiplies by."""
+    def source(self) -> Source:
+        """Where the numbers of its cost model come from."""
 
     @property
     def storage(self) -> Collection[ir.DataType]:
@@ -72,11 +76,17 @@ class Place(Protocol):
     def facts(self) -> list[Any]:
         """What a measurement depends on besides kernels and sizes, for JSON."""
 
+    def light(self, axes: Mapping[str, int]) -> Light:
+        """Return the light evaluator, which prices nodes at given sizes of named axes."""
+
     def identity(self, call: FunctionCall) -> str:
         """Name the code of a call's kernels; raises NotEmittableError where there is none."""
 
     def cost(self, call: FunctionCall, axes: Mapping[str, int], unknown: int | None = None) -> Cost:
         """Price a call at given sizes of named axes; `unknown` is the size of those that are not given."""
+
+    def settle(self, call: FunctionCall, axes: Mapping[str, int]) -> Cost:
+        """Settle how a call's kernels run at given sizes, for sessions too, and price that."""
 
     def prepare(self, call: FunctionCall) -> None:
         """Compile what takes long, so that it does not count where time is limited."""
@@ -111,6 +121,15 @@ class Processor:
 
         return [self.threads, onnxruntime.__version__]
 
+    @property
+    def source(self) -> Source:
+        """Where the coefficients come from."""
+        return self.rates.source
+
+    def light(self, axes: Mapping[str, int]) -> Light:
+        """Price nodes as onnxruntime runs them."""
+        return Light(axes, self.rates.stock, self.rates.caches)
+
     def identity(self, call: FunctionCall) -> str:
         """Name the machine code of a call's kernel."""
         return object_name(kernel_source(call)[1])
@@ -122,6 +141,10 @@ class Processor:
             atoms = {atom for part in planned for string in part.layout.memory() for atom in string}
             axes = {**{name: unknown for atom in atoms for name in atom.size.names}, **axes}
         return Cost(composition(planned), predicted_us(planned, axes, self.threads, self.rates))
+
+    def settle(self, call: FunctionCall, axes: Mapping[str, int]) -> Cost:
+        """Price a call; a kernel of a processor runs in one way."""
+        return self.cost(call, axes)
 
     def prepare(self, call: FunctionCall) -> None:
         """Compile a kernel."""
@@ -150,10 +173,14 @@ class Processor:
 
 @dataclass(frozen=True)
 class Graphics:
-    """A GPU: Triton kernels in sessions of torch. Kernels are written, and priced, without the device too."""
+    """A GPU: Triton kernels in sessions of torch, which `timed` chooses by measuring.
+
+    Without the device kernels are written, compiled and priced for an H100.
+    """
 
     device: str
-    rates: Coefficients = GPU
+    timed: bool = False
+    source: Source = field(default="data sheet", init=False)
 
     @property
     def storage(self) -> Collection[ir.DataType]:
@@ -168,15 +195,36 @@ class Graphics:
 
         return [torch.cuda.get_device_name(self.device), torch.__version__, triton.__version__]
 
+    @cached_property
+    def hardware(self) -> DeviceFacts:
+        """What the device holds."""
+        from sartor.tools.fuse.gpu_facts import planned_for
+
+        return planned_for(self.device)
+
+    def light(self, axes: Mapping[str, int]) -> Light:
+        """Price nodes as kernels of their own."""
+        from sartor.tools.fuse.gpu_cost import stock_rates
+
+        return Light(axes, *stock_rates(self.hardware))
+
     def identity(self, call: FunctionCall) -> str:
         """Name the source of a call's kernels in all compositions."""
         return hashlib.sha256("\n".join(_written(call).sources).encode()).hexdigest()
 
     def cost(self, call: FunctionCall, axes: Mapping[str, int], unknown: int | None = None) -> Cost:
-        """Price a call by its traffic, launches and barriers."""
-        from sartor.tools.fuse.gpu_price import gpu_price
+        """Price a call by the estimate before compilation (gpu_cost.py)."""
+        from sartor.tools.fuse.gpu_price import predicted
 
-        return Cost(*gpu_price(_written(call), axes, unknown, self.rates))
+        return Cost(*predicted(_written(call), axes, unknown, self.hardware))
+
+    def settle(self, call: FunctionCall, axes: Mapping[str, int]) -> Cost:
+        """Compile the best candidates of a call's kernels, time them where that is wanted, and remember the choice."""
+        from sartor.tools.fuse.gpu_price import settled
+        from sartor.tools.fuse.gpu_trial import trial
+
+        make = cache(partial(trial, call, axes, self.device)) if self.timed else None
+        return Cost(*settled(_written(call), axes, self.hardware, make))
 
     def prepare(self, call: FunctionCall) -> None:
         """Write the kernels; Triton compiles them when they run."""
@@ -226,6 +274,9 @@ def _written(call: FunctionCall) -> GpuCall:
     return _kernels(call.function, call.inputs, call.outputs)
 
 
-def place_for(device: str, threads: int) -> Place:
-    """Return the place of a device; the threads are those of the CPU, whose coefficients may be calibrated."""
-    return Processor(threads, coefficients()) if device == "cpu" else Graphics(device)
+def place_for(device: str, threads: int, timed: bool) -> Place:
+    """Return the place of a device; the threads are those of the CPU, whose coefficients may be calibrated.
+
+    Where kernels may be `timed` those of a GPU are chosen so.
+    """
+    return Processor(threads, coefficients()) if device == "cpu" else Graphics(device, timed)

@@ -15,6 +15,28 @@ PlanKind = Literal["search", "stitch-all", "off"]
 """How groups are chosen: by the explorer, as large as kernels can be, or not at all."""
 
 
+@dataclass(frozen=True)
+class LaunchPlan:
+    """How a part of a group is launched on a GPU: programs, warps, rows and columns of the tiles of every phase.
+
+    Registers, and bytes of them spilt, are those of a thread, bytes of shared memory those of a program; `occupancy`
+    counts the programs that a multiprocessor holds at once, `waves` how often they fill the device. Where a choice was
+    only predicted its resources are guesses.
+    """
+
+    composition: str
+    programs: int
+    warps: int
+    tiles: tuple[tuple[int, int], ...]
+    registers: int
+    spills: int
+    shared: int
+    occupancy: int
+    waves: float
+    chosen: Literal["predicted", "compiled", "measured"]
+    measured_us: float | None
+
+
 @dataclass(frozen=True, eq=False)
 class Group:
     """Nodes of one graph that one kernel can compute; `call` is the function and the types it is called with."""
@@ -28,6 +50,8 @@ class Group:
     composition: str = ""
     bytes_saved: int | None = None
     predicted_us: float | None = None
+    launches: tuple[LaunchPlan, ...] = ()
+    """How the parts are launched on a GPU; empty for the CPU, and where sizes are not known."""
 
     @property
     def names(self) -> tuple[str, ...]:

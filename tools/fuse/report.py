@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import asdict
 from typing import Any
 
 from sartor.tools.fuse.fit import spearman
-from sartor.tools.fuse.plan import Plan, Verdict, Verification
+from sartor.tools.fuse.plan import Group, LaunchPlan, Measurement, Plan, Verdict, Verification
 
 
 def as_data(plan: Plan) -> dict[str, Any]:
@@ -44,12 +45,18 @@ def _group(verdict: Verdict) -> dict[str, Any]:
         "composition": group.composition,
         "bytes_saved": group.bytes_saved,
         "predicted_us": _rounded(group.predicted_us),
+        "launches": [_launch(one) for one in group.launches],
         "measured_us": _rounded(times.measured_us),
         "baseline_us": _rounded(times.baseline_us),
         "kept": verdict.kept,
         "reason": verdict.reason,
         "verified": _verified(verdict),
     }
+
+
+def _launch(found: LaunchPlan) -> dict[str, Any]:
+    tiles = [list(tile) for tile in found.tiles]
+    return {**asdict(found), "tiles": tiles, "waves": round(found.waves, 4), "measured_us": _rounded(found.measured_us)}
 
 
 def _verified(verdict: Verdict) -> dict[str, Any]:
@@ -102,21 +109,41 @@ def headline(plan: Plan) -> str:
 
 
 def _paragraph(verdict: Verdict) -> list[str]:
-    group, times = verdict.group, verdict.measurement
+    group = verdict.group
     operators = Counter(node.op_type for node in group.nodes)
     listed = ", ".join(f"{op} x{count}" if count > 1 else op for op, count in operators.items())
     saved = "" if group.bytes_saved is None else f", {group.bytes_saved} bytes of traffic saved"
     lines = [f"{group.id} {group.call.function.name} {'fused' if verdict.kept else 'left out'}: {verdict.reason}"]
     size = f"{len(group.nodes)} node{'s' * (len(group.nodes) > 1)}"
     lines.append(f"  {size}, {group.composition} composition{saved}")
-    if times.measured_us is not None and times.baseline_us is not None:
-        predicted = "" if group.predicted_us is None else f" (predicted {group.predicted_us:.1f})"
-        lines.append(f"  kernel {times.measured_us:.1f} us{predicted}, onnxruntime {times.baseline_us:.1f} us")
+    lines += _times(group, verdict.measurement)
+    lines += [f"  {_launched(one)}" for one in group.launches]
     if verdict.verified.checked:
         lines.append(f"  {_comparison(verdict.verified)}")
     lines.append(f"  operators: {listed}")
     lines.append(f"  nodes: {' '.join(group.names)}")
     return lines
+
+
+def _times(group: Group, times: Measurement) -> list[str]:
+    """Say what the kernel takes; on a GPU also where nothing was measured."""
+    if times.measured_us is not None and times.baseline_us is not None:
+        predicted = "" if group.predicted_us is None else f" (predicted {group.predicted_us:.1f})"
+        rival = "torch" if group.launches else "onnxruntime"
+        return [f"  kernel {times.measured_us:.1f} us{predicted}, {rival} {times.baseline_us:.1f} us"]
+    if group.launches and group.predicted_us is not None:
+        return [f"  kernel predicted {group.predicted_us:.1f} us"]
+    return []
+
+
+def _launched(found: LaunchPlan) -> str:
+    tiles = ", ".join(f"{rows}x{columns}" for rows, columns in found.tiles)
+    spilt = f", {found.spills} bytes of them spilt" if found.spills else ""
+    taken = f"{found.registers} registers{spilt}, {found.shared} bytes shared"
+    held = f"{found.occupancy} a multiprocessor, {found.waves:.2f} waves"
+    warps = f"{found.warps} warp{'s' * (found.warps > 1)}"
+    count = f"{found.programs} program{'s' * (found.programs > 1)}"
+    return f"{count} of {warps}, tiles {tiles}: {taken}; {held} ({found.chosen})"
 
 
 def _comparison(found: Verification) -> str:

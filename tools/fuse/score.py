@@ -19,7 +19,7 @@ import onnx_ir as ir
 
 from sartor.tools.fuse import ops
 from sartor.tools.fuse.axes import NotEmittableError, parse_size, size_of
-from sartor.tools.fuse.coefficients import DEFAULTS, Coefficients, StockRates
+from sartor.tools.fuse.coefficients import DEFAULTS, Caches, StockRates
 from sartor.tools.fuse.outline import constant_array, tensor_type
 from sartor.tools.fuse.traffic import beyond
 
@@ -67,8 +67,10 @@ def bytes_of(value: ir.Value, axes: Mapping[str, int]) -> int | None:
 class Light:
     """Prices edges and vertices of a graph in microseconds at given sizes of its named axes."""
 
-    def __init__(self, axes: Mapping[str, int], coefficients: Coefficients = DEFAULTS) -> None:
-        self.axes, self.rates, self.caches = axes, coefficients.stock, coefficients.caches
+    def __init__(
+        self, axes: Mapping[str, int], rates: StockRates = DEFAULTS.stock, caches: Caches = DEFAULTS.caches
+    ) -> None:
+        self.axes, self.rates, self.caches = axes, rates, caches
         self._sizes: dict[ir.Value, float] = {}
 
     def edge(self, producer: ir.Node, value: ir.Value) -> float:

@@ -11,7 +11,7 @@ from sartor.tools.fuse.explore import Space, Vertex, bits, explore
 from sartor.tools.fuse.places import Place
 from sartor.tools.fuse.regions import Analysis, make_region
 from sartor.tools.fuse.rules import RULES, Kind
-from sartor.tools.fuse.score import FREE, UNKNOWN, Light
+from sartor.tools.fuse.score import FREE, UNKNOWN
 from sartor.tools.fuse.transposes import moves_last_axis
 
 TURN_NS = 0.3
@@ -24,7 +24,7 @@ class Search:
 
     def __init__(self, axes: Mapping[str, int], place: Place, opset: int) -> None:
         self.axes, self.place = axes, place
-        self.light = Light(axes, place.rates)
+        self.light = place.light(axes)
         self.analysis = Analysis(opset, place=place)
         self._known: dict[tuple[str, tuple[TensorType | None, ...]], float] = {}
 

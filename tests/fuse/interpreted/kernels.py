@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from time import perf_counter
 from typing import Any
 
 import ml_dtypes
@@ -16,8 +18,12 @@ from tests.kits import gpu_kit as gpu
 
 from sartor.tools.fuse import gpu_launch
 from sartor.tools.fuse.axes import NotEmittableError
-from sartor.tools.fuse.gpu_kernel import GpuKernel, SizesRefusedError
+from sartor.tools.fuse.gpu_call import GpuCall
+from sartor.tools.fuse.gpu_facts import INTERPRETER
+from sartor.tools.fuse.gpu_kernel import GpuKernel, SizesRefusedError, bind, configurations
 from sartor.tools.fuse.gpu_schedule import Form
+from sartor.tools.fuse.gpu_trial import random_tensors
+from sartor.tools.fuse.gpu_tune import Trial, by_clock, ranked
 from sartor.tools.fuse.kernel import kernel_source
 
 F = np.float32
@@ -114,6 +120,25 @@ def test_programs_share_phases(name: str, sizes: tuple[int, int]) -> None:
             np.testing.assert_allclose(ours, wanted[str(value.name)], rtol=1e-4, atol=2e-6)
 
 
+@pytest.mark.parametrize("name", CHAINS)
+def test_all_tiles(name: str) -> None:
+    """Whatever tiles are chosen, single kernels and shared phases give what onnxruntime gives."""
+    proto, outlined, call = chain(name, ("n", "m"))
+    generator = np.random.default_rng(9)
+    feed = {"x": generator.uniform(-2, 2, (9, 600)).astype(F), "g": generator.uniform(0.5, 2, (600,)).astype(F)}
+    feed = {key: value for key, value in feed.items() if key in {i.name for i in proto.graph.input}}
+    session = onnxruntime.InferenceSession(proto.SerializeToString())
+    wanted = dict(zip(CHAINS[name][1], session.run(None, feed), strict=True))
+    inputs = [{**WEIGHTS, **feed}[str(value.name)] for value in outlined.inputs]
+    for kernel in gpu.able(gpu.kernels(call), inputs, 1000):
+        names = bind(kernel.program, [array.shape for array in inputs])
+        tiles = {config.tiles: config for config in configurations(kernel, names)}
+        for config in tiles.values():
+            found = gpu.call_shared(kernel, inputs, 3, config)
+            for value, ours in zip(outlined.outputs, found, strict=True):
+                np.testing.assert_allclose(ours, wanted[str(value.name)], rtol=1e-4, atol=2e-6)
+
+
 def test_barriers_stand_between_phases() -> None:
     """A program that stitches rows to columns has one barrier; one whose task is a row has none."""
     phased = [k for k in gpu.kernels(chain("rows then columns", (64, 32))[2]) if k.schedule.form == Form(True, 2)]
@@ -183,6 +208,41 @@ def test_packed_kernels() -> None:
     torch.testing.assert_close(first, torch.softmax(x, -1))
     torch.testing.assert_close(second, z + w)
     torch.testing.assert_close(third, _picked()[0][_picked()[1]])
+
+
+def test_candidates_run_on_random_inputs() -> None:
+    """What is timed computes what the call does, with indices in their range, and the choice runs like any other."""
+    proto = kit.model(
+        [node("Gather", "x i", "u"), node("Where", "c u b", "v"), node("Softmax", "v", "y")],
+        {"x": (F, [7, 40]), "i": (np.int64, ["n"]), "c": (np.bool_, ["n", 40]), "b": (F, [40])},
+        ["y"],
+    )
+    outlined, call = kit.whole(proto)
+    tensors = random_tensors(call, {"n": 9}, torch.device("cpu"))
+    given = {str(value.name): tensor for value, tensor in zip(outlined.inputs, tensors, strict=True)}
+    wanted = torch.softmax(torch.where(given["c"], given["x"][given["i"]], given["b"]), -1)
+    status = torch.zeros(1, dtype=torch.int32)
+    found: list[torch.Tensor] = []
+
+    def run(planned: gpu_launch.Planned) -> None:
+        found[:] = gpu_launch.launch(planned, tensors, status)
+        torch.testing.assert_close(found[0], wanted)
+
+    choices = ranked(gpu.kernels(call), {"n": 9}, INTERPRETER)
+    assert by_clock(choices[::7], Trial(run, HostClock())).planned in [choice.planned for choice in choices]
+    assert not status.item()
+    (again,) = GpuCall(call).run(tensors, status)
+    torch.testing.assert_close(again, wanted)
+
+
+class HostClock:
+    """Times by the host's clock."""
+
+    def time(self, call: Callable[[], object]) -> float:
+        """Return the microseconds of a call."""
+        started = perf_counter()
+        call()
+        return (perf_counter() - started) * 1e6
 
 
 def launch(kernel: GpuKernel, inputs: list[torch.Tensor]) -> list[torch.Tensor]:
