@@ -16,10 +16,11 @@ from tests.kits.rule_samples import SAMPLES
 
 from sartor.tools.fuse.axes import NotEmittableError
 from sartor.tools.fuse.coefficients import DEFAULTS, Caches, KernelRates
+from sartor.tools.fuse.composition import schedules
 from sartor.tools.fuse.cost import effective_threads, features, predicted_us, priced
 from sartor.tools.fuse.fit import fit, nnls, quality, spearman
 from sartor.tools.fuse.lower import lower
-from sartor.tools.fuse.schedule import Schedule, schedules
+from sartor.tools.fuse.schedule import Schedule
 from sartor.tools.fuse.score import Light
 from sartor.tools.fuse.suite import SUITE, Sample, group_of
 from sartor.tools.fuse.traffic import beyond, misses

@@ -8,6 +8,7 @@ from math import ceil
 
 import onnx_ir as ir
 
+from sartor.tools.fuse.axes import size_of
 from sartor.tools.fuse.coefficients import DEFAULTS, Caches, Coefficients, KernelRates, StockRates, names
 from sartor.tools.fuse.features import Walk, Work
 from sartor.tools.fuse.schedule import Schedule
@@ -24,9 +25,22 @@ def features(parts: Sequence[Schedule], axes: Mapping[str, int], threads: int, c
     What tasks share is divided by the threads that get to work, so that a prediction is linear in the rates. Returns
     None for unknown sizes; raises NotEmittableError where there is no kernel.
     """
+    sizes = _with_blocks(parts, axes)
     strings = [string for part in parts for string in part.layout.memory()]
-    if any(name not in axes for string in strings for atom in string for name in atom.size.names):
+    if any(name not in sizes for string in strings for atom in string for name in atom.size.names):
         return None
+    phases = [
+        _phase([part for part in parts if part.layout.program.phase == number], sizes, threads, caches)
+        for number in range(1 + parts[-1].layout.program.phase)
+    ]
+    shared = {name: sum(phase[name] for phase in phases) for name in phases[0]}
+    program = parts[0].layout.program
+    arguments = len(program.inputs) + len({i for part in parts for i in part.layout.program.outside})
+    return KernelRates(call=1.0, argument=arguments, **shared)
+
+
+def _phase(parts: Sequence[Schedule], axes: Mapping[str, int], threads: int, caches: Caches) -> dict[str, float]:
+    """Count what the tasks between two barriers do; what comes first in a phase is as far off as the whole of it."""
     traffic = Traffic()
     counts = [Walk(part, axes, caches, traffic).counts for part in parts]
     shared = {
@@ -38,9 +52,19 @@ def features(parts: Sequence[Schedule], axes: Mapping[str, int], threads: int, c
         **asdict(traffic.distances(caches)),
     }
     workers = effective_threads(shared["task"], sum(one.size for one in traffic.tensors.values()), threads)
-    divided = {name: amount / workers for name, amount in shared.items()}
-    arguments = len(parts[0].layout.program.inputs) + sum(len(part.layout.program.outputs) for part in parts)
-    return KernelRates(call=1.0, argument=arguments, fork=float(workers > 1), **divided)
+    return {"fork": float(workers > 1), **{name: amount / workers for name, amount in shared.items()}}
+
+
+def _with_blocks(parts: Sequence[Schedule], axes: Mapping[str, int]) -> dict[str, int]:
+    """Add the numbers of blocks that phases cut loops into, as far as sizes are known."""
+    sizes = dict(axes)
+    for layout in (part.layout for part in parts):
+        if (cut := layout.program.cut) is None:
+            continue
+        whole = size_of(layout.loop(cut.atom).size, axes)
+        if whole is not None:
+            sizes.update(dict.fromkeys(cut.blocks.size.names, ceil(whole / cut.length)))
+    return sizes
 
 
 def effective_threads(tasks: float, moved: float, threads: int) -> float:

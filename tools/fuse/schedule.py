@@ -25,7 +25,6 @@ from sartor.tools.fuse.program import (
     Take,
     Value,
     operands,
-    parts,
     walk,
 )  # fmt: skip
 
@@ -94,25 +93,17 @@ class Schedule:
     buffers: dict[Root, tuple[Atom, ...]]
 
 
-def schedules(program: Program) -> tuple[Schedule, ...]:
-    """Schedule the parts of a program, which one kernel runs one after the other (kernel packing).
-
-    Raises NotEmittableError as `schedule` does.
-    """
-    return tuple(schedule(part) for part in parts(program))
-
-
 def schedule(program: Program) -> Schedule:
     """Choose roots, loops and storage for a program.
 
     Raises NotEmittableError where an index map reaches through a stored value.
     """
     layout = Layout(program)
-    roots = _roots(layout, ())
+    roots = roots_of(layout)
     tree, tile = _tree(layout, roots)
     kept = (*_temporaries(layout, roots, tree), *_strided(layout, roots))
     if kept:
-        roots = _roots(layout, kept)
+        roots = roots_of(layout, kept)
         tree, tile = _tree(layout, roots)
     parallel, body = _parallel(tree)
     return Schedule(layout, roots, parallel, body, tile, _buffers(roots, tree))
@@ -130,7 +121,8 @@ def stored(roots: Iterable[Root]) -> dict[Value, Root]:
     return {root.value: root for root in roots if root.folds or root.kept}
 
 
-def _roots(layout: Layout, kept: tuple[Value, ...]) -> tuple[Root, ...]:
+def roots_of(layout: Layout, kept: tuple[Value, ...] = ()) -> tuple[Root, ...]:
+    """List the values that are written, those first that need fewer of the others one after the other."""
     outputs = [strip(value) for value in layout.program.outputs]
     roots: dict[Value, Root] = {}
     for value in layout.values:
@@ -189,9 +181,10 @@ def _tree(layout: Layout, roots: tuple[Root, ...]) -> tuple[tuple[Loop | Leaf, .
     order = ranked(layout.memory())
     order += [atom for root in roots for atom in root.domain if atom not in order]
     unit = _unit(layout)
-    tile = _tile(roots, unit)
+    tile = _tile(layout, roots, unit)
     domains = {root: root.domain | ({tile[1]} if tile else set()) for root in roots}
     if tile:
+        order = [atom for atom in order if atom is not tile[1]]
         order.insert(order.index(tile[0]), tile[1])
     known = stored(roots)
     needs = {root: reads(root, known) for root in roots}
@@ -202,14 +195,19 @@ def _unit(layout: Layout) -> Atom | None:
     """Choose the loop with unit stride in the largest tensors; outputs count more, scattered stores being dear."""
     votes: dict[Atom, int] = {}
     inputs = len([value for value in layout.values if isinstance(value, Load)])
-    for i, string in enumerate(layout.memory()):
+    blocks = layout.program.cut and layout.program.cut.blocks
+    for i, whole in enumerate(layout.memory()):
+        string = [atom for atom in whole if atom is not blocks]
         if string:
             votes[string[-1]] = votes.get(string[-1], 0) + (3 if i >= inputs else 2) * 4 ** len(string)
     return max(votes, key=lambda atom: votes[atom]) if votes else None
 
 
-def _tile(roots: tuple[Root, ...], unit: Atom | None) -> tuple[Atom, Atom, int] | None:
-    """Cut the unit-stride loop into blocks if it indexes every root and none reduces over it."""
+def _tile(layout: Layout, roots: tuple[Root, ...], unit: Atom | None) -> tuple[Atom, Atom, int] | None:
+    """Cut the loop that the program says, or the unit-stride loop if it indexes every root and none reduces over it."""
+    cut = layout.program.cut
+    if cut is not None:
+        return layout.loop(cut.atom), cut.blocks, cut.length
     if unit is None or any(unit in root.over or unit not in root.own for root in roots):
         return None
     return unit, Atom(unit.size), COLUMN_BLOCK if any(root.over for root in roots) else FLAT_BLOCK
