@@ -177,9 +177,14 @@ def reads(root: Root, known: dict[Value, Root]) -> set[Root]:
     return out
 
 
-def _tree(layout: Layout, roots: tuple[Root, ...]) -> tuple[tuple[Loop | Leaf, ...], tuple[Atom, Atom, int] | None]:
+def loops_of(layout: Layout, roots: Iterable[Root]) -> list[Atom]:
+    """Order all loops as the largest tensors in memory have them, outermost first."""
     order = ranked(layout.memory())
-    order += [atom for root in roots for atom in root.domain if atom not in order]
+    return list(dict.fromkeys([*order, *(atom for root in roots for atom in (*root.own, *root.over))]))
+
+
+def _tree(layout: Layout, roots: tuple[Root, ...]) -> tuple[tuple[Loop | Leaf, ...], tuple[Atom, Atom, int] | None]:
+    order = loops_of(layout, roots)
     unit = _unit(layout)
     tile = _tile(layout, roots, unit)
     domains = {root: root.domain | ({tile[1]} if tile else set()) for root in roots}

@@ -77,7 +77,7 @@ def _plan(parts: Sequence[Values], sizes: Sizes) -> list[str]:
     outputs = _outputs(parts, shared=False)
     facts += [sizes.text(axis_size(axis)) for position in sorted(outputs) for axis in outputs[position].axes]
     if parts[-1].program.phase:
-        facts += [" + ".join(_memory(parts, sizes).values()), *_phases(parts, sizes)]
+        facts += [" + ".join(_memory(parts, sizes).values()) or "0", *_phases(parts, sizes)]
     picked = frozenset(name for part in parts for name in _picked(part))
     wrong = [f"if {check}: return 1" for check in dict.fromkeys(sizes.checks(picked))]
     number = MAX_TENSORS - 1
@@ -167,7 +167,7 @@ def _numbers(schedules: Sequence[Schedule], places: Sequence[Mapping[Root, Root]
     """Number the inputs, outputs and buffers of a kernel."""
     program = schedules[0].layout.program
     names: list[tuple[str, int] | Root] = [("in", i) for i, kind in enumerate(program.inputs) if kind is not None]
-    positions = [one.layout.program.position(i) for one in schedules for i in range(len(one.layout.program.outputs))]
+    positions = {one.layout.program.position(i) for one in schedules for i in range(len(one.layout.program.outputs))}
     names += [("out", i) for i in sorted(positions)]
     names += [root for one in places for root, home in one.items() if root is home]
     if len(names) > MAX_TENSORS:
