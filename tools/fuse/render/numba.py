@@ -124,7 +124,7 @@ class _Part:
         inner = [atom for atom in order if atom not in bound]
         assert order[len(order) - len(inner) :] == tuple(inner), "a buffer's inner loops are not innermost"
         base = (
-            self.values.offset(order[: len(order) - len(inner)], {}, self.values.stored_count)
+            self.values.offset(order[: len(order) - len(inner)], {}, self.values.stored_count, shift=True)
             if len(inner) < len(order)
             else Placed("0")
         )
