@@ -26,8 +26,9 @@ Array = npt.NDArray[np.generic]
 
 _FUNCTION = ctypes.CFUNCTYPE(ctypes.c_int64, *[ctypes.c_void_p] * 4, ctypes.c_int64, ctypes.c_int64)
 _ALIGNMENT = 64
-_FORK_BYTES = 1 << 20
-"""Calls that move less run in the calling thread: waking another costs tens of microseconds from Python."""
+_FORK_BYTES, _FORK_WORK = 1 << 20, 100_000
+"""Calls that move less, and phases of less work, run in the calling thread: from Python, waking another costs tens of
+microseconds."""
 
 
 @dataclass(frozen=True)
@@ -111,18 +112,21 @@ def _bind(
         scratch = scratches[index].ctypes.data
         return lambda: int(function(*pointers, dims.ctypes.data, scratch, begin, end))
 
+    whole = [(plan[PLAN_TASKS], plan[PLAN_BYTES] > _FORK_BYTES)]
+    facts = told[PLAN_PHASES::PHASE_FACTS], told[PLAN_PHASES + 1 :: PHASE_FACTS]
+    shared_out = [(tasks, work > _FORK_WORK) for tasks, work in zip(*facts, strict=True)] or whole
     phases = [
         tuple(part(i, *bounds) for i, bounds in enumerate(pairwise(borders)))
-        for borders in _borders([plan[PLAN_TASKS], plan[PLAN_BYTES], *told[PLAN_PHASES:]], threads)
+        for borders in _borders(shared_out, threads)
     ]
     return Invocation(kernel.name, outputs, tuple(filter(None, phases)), (inputs, dims, scratches, shared))
 
 
-def _borders(facts: list[int], threads: int) -> Iterator[list[int]]:
-    """Yield, a phase, the borders of its threads' tasks; the first two facts are of the whole call."""
-    facts, first = facts[2:] or facts[:2], 0
-    for tasks, moved in zip(facts[::PHASE_FACTS], facts[1::PHASE_FACTS], strict=True):
-        parts = min(threads, tasks) if moved > _FORK_BYTES else min(1, tasks)
+def _borders(phases: list[tuple[int, bool]], threads: int) -> Iterator[list[int]]:
+    """Yield, a phase, the borders of its threads' tasks; told are its tasks and whether threads share them."""
+    first = 0
+    for tasks, forks in phases:
+        parts = min(threads, tasks) if forks else min(1, tasks)
         yield [first + tasks * part // max(parts, 1) for part in range(parts + 1)]
         first += tasks
 

@@ -13,8 +13,9 @@ compiled for.
 
 The tasks of a kernel of several phases (AStitch's global barrier) are numbered phase by phase, and those of one phase
 run after all of the phase before. They share memory whose address follows those of the outputs, aligned to 64 and
-uninitialised. The plan of such a kernel ends with the bytes of that memory and, a phase, its tasks and the bytes that
-it moves.
+uninitialised. The plan of such a kernel ends with the bytes of that memory, a number of slices, and, a phase, its tasks
+and the nanoseconds of work as `tools/fuse/ops.py` counts them. Slices divide the tasks of every phase evenly and in
+order; those of one slice need nothing of another, so that it may be done with all phases before another begins.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 PLAN_TASKS, PLAN_SCRATCH, PLAN_BYTES, PLAN_DIMS = 0, 1, 2, 3
 """Positions in the answer to a plan query."""
 
-PLAN_SHARED, PLAN_PHASES, PHASE_FACTS = 0, 1, 2
+PLAN_SHARED, PLAN_SLICES, PLAN_PHASES, PHASE_FACTS = 0, 1, 2, 2
 """Positions behind the sizes of the outputs, where there are several phases, and the numbers that tell of a phase."""
 
 Dim = int | str | None

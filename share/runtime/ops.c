@@ -26,6 +26,8 @@
 #define OP_VERSION 16     /* the first with CreateKernelV2 and KernelComputeV2 */
 #define INLINE_BYTES (128 << 10) /* calls that move less run in the calling thread */
 #define CHUNK_BYTES (64 << 10)   /* least traffic of one chunk handed to the pool */
+#define INLINE_WORK 10000        /* the like for one of several phases, in nanoseconds as kernels count them */
+#define CHUNK_WORK 2500
 #define CHUNKS_A_THREAD 8        /* more chunks than threads, so that slow ones even out */
 #define ALIGNMENT 64
 
@@ -42,8 +44,8 @@ enum { ORT_FAIL = 1 };
 enum { REQUIRED = 0, OPTIONAL = 1 };
 enum { PLAN_TASKS, PLAN_SCRATCH, PLAN_BYTES, PLAN_DIMS };
 /* What the plan of several phases holds behind the sizes of the outputs; the last two are those of each phase. */
-enum { PLAN_SHARED, PLAN_PHASES };
-enum { PHASE_TASKS, PHASE_BYTES, PHASE_FACTS };
+enum { PLAN_SHARED, PLAN_SLICES, PLAN_PHASES };
+enum { PHASE_TASKS, PHASE_WORK, PHASE_FACTS };
 enum { OWN, SHARED, BUFFERS };
 
 typedef struct {
@@ -133,6 +135,9 @@ struct call {
     const int64_t *dims;
     int64_t first, tasks, chunk;
     size_t scratch;
+    const int64_t *phases; /* tasks and work of each */
+    size_t phase_count;
+    int64_t slices;
     atomic_int failed;
 };
 
@@ -205,18 +210,21 @@ static void run_chunk(void *usr, size_t index) {
     run_range(call, begin, begin + (left < call->chunk ? left : call->chunk));
 }
 
-static int64_t chunk_size(int64_t tasks, int64_t bytes, int64_t threads) {
-    int64_t task_bytes = bytes / tasks + 1;
-    int64_t by_traffic = (CHUNK_BYTES + task_bytes - 1) / task_bytes;
+static int64_t chunk_size(int64_t tasks, int64_t amount, int64_t least, int64_t threads) {
+    int64_t task_amount = amount / tasks + 1;
+    int64_t by_amount = (least + task_amount - 1) / task_amount;
     int64_t by_threads = tasks / (CHUNKS_A_THREAD * threads);
-    return by_traffic > by_threads ? by_traffic : by_threads;
+    return by_amount > by_threads ? by_amount : by_threads;
 }
 
-static OrtStatus *run_tasks(const struct op *op, OrtKernelContext *context, struct call *call, int64_t bytes) {
+/* `amount` is what the tasks move or take: no more than `inline_amount` stays in this thread, a chunk has `least`. */
+static inline OrtStatus *run_tasks(
+    const struct op *op, OrtKernelContext *context, struct call *call, int64_t amount, int64_t inline_amount,
+    int64_t least) {
     const struct registration *registration = op->registration;
     OrtStatus *status = NULL;
-    if (registration->threads > 1 && bytes > INLINE_BYTES && call->tasks > 1) {
-        call->chunk = chunk_size(call->tasks, bytes, registration->threads);
+    if (registration->threads > 1 && amount > inline_amount && call->tasks > 1) {
+        call->chunk = chunk_size(call->tasks, amount, least, registration->threads);
         size_t chunks = (size_t)((call->tasks + call->chunk - 1) / call->chunk);
         status = registration->ort.parallel_for(context, run_chunk, chunks, 0, call);
     } else if (call->tasks > 0) {
@@ -226,21 +234,62 @@ static OrtStatus *run_tasks(const struct op *op, OrtKernelContext *context, stru
     return status;
 }
 
-/* Run the phases one after the other: all tasks of one are done before the next begins. */
-static OrtStatus *run_phases(
-    const struct op *op, const struct variant *variant, OrtKernelContext *context, struct call *call,
-    const int64_t *plan) {
-    size_t shared = (size_t)plan[PLAN_SHARED];
-    call->outputs[op->outputs] = thread_scratch(SHARED, shared);
-    if (call->outputs[op->outputs] == NULL && shared > 0) return failure(op, "out of memory");
+/* Several phases. */
+
+static void run_slices(void *usr, size_t index) {
+    struct call *call = usr;
+    int64_t begin = (int64_t)index * call->chunk, left = call->slices - begin, first = 0;
+    int64_t end = begin + (left < call->chunk ? left : call->chunk);
+    for (size_t phase = 0; phase < call->phase_count; phase++) {
+        int64_t tasks = call->phases[phase * PHASE_FACTS + PHASE_TASKS], each = tasks / call->slices;
+        run_range(call, first + begin * each, first + end * each);
+        first += tasks;
+    }
+}
+
+/* Tell whether threads are about as busy with a slice each as with all of them in one phase after the other. */
+static int slices_suffice(int64_t slices, int64_t bytes, int64_t threads) {
+    int64_t rounds = (slices + threads - 1) / threads;
+    return threads == 1 || bytes <= INLINE_BYTES || 5 * slices >= 4 * threads * rounds;
+}
+
+/* Slices need nothing of each other, and what a slice has written is still in cache when its next phase reads it. */
+static OrtStatus *run_by_slice(const struct op *op, OrtKernelContext *context, struct call *call, int64_t bytes) {
     OrtStatus *status = NULL;
-    for (size_t phase = 0; phase < variant->phases && status == NULL; phase++) {
-        const int64_t *facts = plan + PLAN_PHASES + phase * PHASE_FACTS;
+    call->chunk = CHUNK_BYTES / (bytes / call->slices + 1) + 1;
+    size_t chunks = (size_t)((call->slices + call->chunk - 1) / call->chunk);
+    if (op->registration->threads > 1 && bytes > INLINE_BYTES && chunks > 1) {
+        status = op->registration->ort.parallel_for(context, run_slices, chunks, 0, call);
+    } else {
+        for (size_t i = 0; i < chunks; i++) run_slices(call, i);
+    }
+    if (status == NULL && call->failed) return failure(op, "the kernel gave up in the middle of its work");
+    return status;
+}
+
+/* All tasks of a phase are done before the next begins. */
+static OrtStatus *run_by_phase(const struct op *op, OrtKernelContext *context, struct call *call) {
+    OrtStatus *status = NULL;
+    for (size_t phase = 0; phase < call->phase_count && status == NULL; phase++) {
+        const int64_t *facts = call->phases + phase * PHASE_FACTS;
         call->tasks = facts[PHASE_TASKS];
-        status = run_tasks(op, context, call, facts[PHASE_BYTES]);
+        status = run_tasks(op, context, call, facts[PHASE_WORK], INLINE_WORK, CHUNK_WORK);
         call->first += call->tasks;
     }
     return status;
+}
+
+static OrtStatus *run_phases(
+    const struct op *op, const struct variant *variant, OrtKernelContext *context, struct call *call,
+    const int64_t *plan) {
+    const int64_t *told = plan + PLAN_DIMS + variant->output_dims;
+    size_t shared = (size_t)told[PLAN_SHARED];
+    call->outputs[op->outputs] = thread_scratch(SHARED, shared);
+    if (call->outputs[op->outputs] == NULL && shared > 0) return failure(op, "out of memory");
+    call->phases = told + PLAN_PHASES, call->phase_count = variant->phases, call->slices = told[PLAN_SLICES];
+    if (slices_suffice(call->slices, plan[PLAN_BYTES], op->registration->threads))
+        return run_by_slice(op, context, call, plan[PLAN_BYTES]);
+    return run_by_phase(op, context, call);
 }
 
 static OrtStatus *read_inputs(
@@ -315,8 +364,8 @@ static OrtStatus *compute(void *kernel, OrtKernelContext *context) {
     struct call call = {
         .run = variant->run, .inputs = inputs, .outputs = outputs, .dims = dims, .tasks = plan[PLAN_TASKS],
         .scratch = (size_t)plan[PLAN_SCRATCH]};
-    if (variant->phases > 1) return run_phases(op, variant, context, &call, plan + PLAN_DIMS + variant->output_dims);
-    return run_tasks(op, context, &call, plan[PLAN_BYTES]);
+    if (variant->phases > 1) return run_phases(op, variant, context, &call, plan);
+    return run_tasks(op, context, &call, plan[PLAN_BYTES], INLINE_BYTES, CHUNK_BYTES);
 }
 
 /* What onnxruntime asks about an operator. */

@@ -7,10 +7,17 @@ from dataclasses import replace
 from math import prod
 
 from sartor.tools.fuse import ops
+from sartor.tools.fuse.axes import Atom, Size, axis_size
 from sartor.tools.fuse.layout import Layout
-from sartor.tools.fuse.phases import phases
+from sartor.tools.fuse.phases import UNKNOWN, blocks_of, phases
 from sartor.tools.fuse.program import Load, Program, parts
-from sartor.tools.fuse.schedule import Leaf, Loop, Schedule, schedule
+from sartor.tools.fuse.schedule import Leaf, Loop, Root, Schedule, schedule
+
+FEW_TASKS = 16
+"""Tasks below which threads may be idle."""
+
+LARGE = 1 << 16
+"""Elements from which on it pays to share one task."""
 
 SMALL_BYTES = 128 << 10
 """Calls that are known to move less run in one thread (share/runtime/ops.c)."""
@@ -24,22 +31,41 @@ def schedules(program: Program) -> tuple[Schedule, ...]:
     out: list[Schedule] = []
     memory = len(program.types)
     for number, part in enumerate(parts(program)):
-        planned = list(_phased(replace(part, part=number), memory))
+        planned = _planned(replace(part, part=number), memory)
         written = [position for one in planned for position in one.layout.program.positions]
         memory = max([memory, *(position + 1 for position in written)])
         out += planned
     return tuple(sorted(out, key=lambda one: one.layout.program.phase))
 
 
-def _phased(part: Program, memory: int) -> Iterator[Schedule]:
-    """Yield one schedule where tasks share it, else those of phases, of which each has tasks."""
+def _planned(part: Program, memory: int) -> list[Schedule]:
+    """Return one schedule where its tasks are enough, else those of phases."""
     single = schedule(part)
-    if single.parallel or _is_small(single.layout):
-        yield single
-        return
-    for phase in phases(part, memory):
-        for piece in (phase,) if phase.cut else parts(phase):
-            yield schedule(piece)
+    if _is_small(single.layout) or not _is_lonely(single):
+        return [single]
+    found = phases(part, memory)
+    if len(found) == 1:
+        return [single]
+    return [schedule(piece) for phase in found for piece in ((phase,) if phase.cut else parts(phase))]
+
+
+def _is_lonely(planned: Schedule) -> bool:
+    """Tell whether tasks are known to be few, and one of them large."""
+    if not any(root.folds for root in planned.roots):
+        return False
+    tile, tasks = planned.tile, Size()
+    for loop in planned.parallel:
+        tasks = tasks * (blocks_of(tile[0].size, tile[2]) if tile and loop is tile[1] else loop.size)
+    if tasks.factor >= FEW_TASKS or len(tasks.names) > 1:
+        return False
+    return tasks.is_one or max(_elements(planned, root) for root in planned.roots) >= LARGE
+
+
+def _elements(planned: Schedule, root: Root) -> int:
+    """Count the elements of a root that one task computes."""
+    inside = root.domain - set(planned.parallel)
+    sizes = [Size(planned.tile[2]) if planned.tile and loop is planned.tile[0] else loop.size for loop in inside]
+    return prod(size.factor * UNKNOWN ** len(size.names) for size in sizes)
 
 
 def _is_small(layout: Layout) -> bool:
@@ -51,6 +77,23 @@ def _is_small(layout: Layout) -> bool:
     if any(size.names for _, axes in sizes for size in axes):
         return False
     return sum(width * prod(size.factor for size in axes) for width, axes in sizes) <= SMALL_BYTES
+
+
+def slices(planned: Sequence[Schedule]) -> Size:
+    """Return into how many slices that need nothing of each other the tasks of all phases fall.
+
+    They are the outermost loops of the tasks as far as all phases have the same.
+    """
+    shared: set[tuple[Atom, ...]] = set.intersection(*(set(_outermost(one)) for one in planned))
+    if phase_count(planned) < len(planned):
+        return Size()
+    return axis_size(max(shared, key=len))
+
+
+def _outermost(planned: Schedule) -> Iterator[tuple[Atom, ...]]:
+    """Yield the atoms of the first none, one, two, ... loops of the tasks."""
+    for count in range(len(planned.parallel) + 1):
+        yield tuple(atom for loop in planned.parallel[:count] for atom in planned.layout.atoms(loop))
 
 
 def phase_count(planned: Sequence[Schedule]) -> int:

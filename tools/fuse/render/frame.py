@@ -9,12 +9,13 @@ from collections.abc import Mapping, Sequence
 
 from sartor.tools.fuse import ops
 from sartor.tools.fuse.axes import Axes, NotEmittableError, Size, axis_size
+from sartor.tools.fuse.composition import slices
 from sartor.tools.fuse.homes import homes
 from sartor.tools.fuse.program import At, Load, Value
 from sartor.tools.fuse.render.numba import write_task
 from sartor.tools.fuse.render.sizes import Sizes
 from sartor.tools.fuse.render.values import MAX_TENSORS, Tensors, Values, factor
-from sartor.tools.fuse.schedule import Root, Schedule
+from sartor.tools.fuse.schedule import Root, Schedule, work_of
 
 ALIGN = 64
 
@@ -77,7 +78,9 @@ def _plan(parts: Sequence[Values], sizes: Sizes) -> list[str]:
     outputs = _outputs(parts, shared=False)
     facts += [sizes.text(axis_size(axis)) for position in sorted(outputs) for axis in outputs[position].axes]
     if parts[-1].program.phase:
-        facts += [" + ".join(_memory(parts, sizes).values()) or "0", *_phases(parts, sizes)]
+        count = sizes.text(slices([part.schedule for part in parts]))
+        memory = " + ".join(_memory(parts, sizes).values()) or "0"
+        facts += [memory, count if count.isdigit() else f"max({count}, 1)", *_phases(parts, sizes)]
     picked = frozenset(name for part in parts for name in _picked(part))
     wrong = [f"if {check}: return 1" for check in dict.fromkeys(sizes.checks(picked))]
     number = MAX_TENSORS - 1
@@ -85,12 +88,13 @@ def _plan(parts: Sequence[Values], sizes: Sizes) -> list[str]:
 
 
 def _phases(parts: Sequence[Values], sizes: Sizes) -> list[str]:
-    """Spell the tasks of every phase and the bytes that it moves."""
+    """Spell the tasks of every phase and its nanoseconds of work."""
     facts = []
     for phase in range(parts[-1].program.phase + 1):
         here = [i for i, part in enumerate(parts) if part.program.phase == phase]
         facts.append(" + ".join(f"n{i}" for i in here))
-        facts.append(" + ".join(sizes.text(size) for i in here for size in _volumes(parts[i])))
+        work = [size * Size(round(100 * cost)) for i in here for size, cost in work_of(parts[i].schedule)]
+        facts.append(f"({' + '.join(map(sizes.text, work))}) // 100")
     return facts
 
 
