@@ -51,9 +51,9 @@ def _planned(part: Program, memory: int) -> list[Schedule]:
 
 def _is_lonely(planned: Schedule) -> bool:
     """Tell whether tasks are known to be few, and one of them large."""
-    if not any(root.folds for root in planned.roots):
-        return False
     tile, tasks = planned.tile, Size()
+    if not any(root.folds for root in planned.roots) or (tile and tile[0].size.names):
+        return False
     for loop in planned.parallel:
         tasks = tasks * (blocks_of(tile[0].size, tile[2]) if tile and loop is tile[1] else loop.size)
     if tasks.factor >= FEW_TASKS or len(tasks.names) > 1:
@@ -69,14 +69,12 @@ def _elements(planned: Schedule, root: Root) -> int:
 
 
 def _is_small(layout: Layout) -> bool:
-    sizes = [
-        (ops.STORAGE[value.dtype].size, [atom.size for atom in layout.flat(value.axes)])
-        for value in (*layout.values, *layout.program.outputs)
-        if isinstance(value, Load) or value in layout.program.outputs
-    ]
-    if any(size.names for _, axes in sizes for size in axes):
+    """Tell whether the tensors of a program are known to have few bytes."""
+    read = {value.position: value for value in layout.values if isinstance(value, Load)}
+    tensors = [(value.dtype, layout.flat(value.axes)) for value in (*read.values(), *layout.program.outputs)]
+    if any(loop.size.names for _, loops in tensors for loop in loops):
         return False
-    return sum(width * prod(size.factor for size in axes) for width, axes in sizes) <= SMALL_BYTES
+    return sum(ops.STORAGE[dtype].size * prod(x.size.factor for x in loops) for dtype, loops in tensors) <= SMALL_BYTES
 
 
 def slices(planned: Sequence[Schedule]) -> Size:
