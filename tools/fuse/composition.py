@@ -41,7 +41,7 @@ def schedules(program: Program) -> tuple[Schedule, ...]:
 def _planned(part: Program, memory: int) -> list[Schedule]:
     """Return one schedule where its tasks are enough, else those of phases."""
     single = schedule(part)
-    if _is_small(single.layout) or not _is_lonely(single):
+    if _is_small(single.layout) or not (_is_lonely(single) or _is_scattered(single)):
         return [single]
     found = phases(part, memory)
     if len(found) == 1:
@@ -59,6 +59,15 @@ def _is_lonely(planned: Schedule) -> bool:
     if tasks.factor >= FEW_TASKS or len(tasks.names) > 1:
         return False
     return tasks.is_one or max(_elements(planned, root) for root in planned.roots) >= LARGE
+
+
+def _is_scattered(planned: Schedule) -> bool:
+    """Tell whether a task reduces a long strip of columns, which lies apart in memory."""
+    folds = [root for root in planned.roots if root.folds]
+    tile = planned.tile
+    if not tile or tile[1] not in planned.parallel or any(loop.size.names for root in folds for loop in root.domain):
+        return False
+    return any(_elements(planned, root) >= LARGE for root in folds)
 
 
 def _elements(planned: Schedule, root: Root) -> int:

@@ -22,8 +22,8 @@ from sartor.tools.fuse.steps import Kept, Step, kept, steps_of
 BLOCK = 8192
 """Elements of a block of the seed with all that is inside it: a task."""
 
-LEAST_ROWS = 32
-"""Positions of a block whose parts are vectors: each of them is written, and read again by the join."""
+LEAST_ROWS, MOST_VECTORS = 32, 256
+"""Positions of a block whose parts are vectors, and blocks of it: each part is written, and read again by the join."""
 
 ROUND = 64
 """Positions of which longer blocks are multiples, so that their loops are whole vectors."""
@@ -144,7 +144,9 @@ class _Writer:
         inner = set().union(*domains) - outer - {seed}
         vectors = any(self._inner(frozenset(root.own), inside) & inner for root in step.parts)
         elements: int = prod(loop.size.factor * UNKNOWN ** len(loop.size.names) for loop in inner)
-        length = max(LEAST_ROWS if vectors else 1, BLOCK // max(elements, 1))
+        length = max(1, BLOCK // max(elements, 1))
+        if vectors:
+            length = max(length, LEAST_ROWS, 0 if seed.size.names else -(-seed.size.factor // MOST_VECTORS))
         return length if length < ROUND else length // ROUND * ROUND
 
     def _inner(self, loops: frozenset[Atom], inside: Layout) -> set[Atom]:

@@ -39,6 +39,9 @@ STORE_COST = 0.03
 FLAT_BLOCK, COLUMN_BLOCK = 2048, 128
 """Elements of a block of the unit-stride loop, in element-wise kernels and around reductions."""
 
+ROW = 1024
+"""Elements up to which reductions over other loops keep accumulators for a whole row, which is read as it lies."""
+
 
 @dataclass(frozen=True, eq=False)
 class Root:
@@ -220,7 +223,10 @@ def _tile(layout: Layout, roots: tuple[Root, ...], unit: Atom | None) -> tuple[A
         return layout.loop(cut.atom), cut.blocks, cut.length
     if unit is None or any(unit in root.over or unit not in root.own for root in roots):
         return None
-    return unit, Atom(unit.size), COLUMN_BLOCK if any(root.over for root in roots) else FLAT_BLOCK
+    if not any(root.over for root in roots):
+        return unit, Atom(unit.size), FLAT_BLOCK
+    short = not unit.size.names and unit.size.factor <= ROW
+    return None if short else (unit, Atom(unit.size), COLUMN_BLOCK)
 
 
 @dataclass(frozen=True)
