@@ -83,7 +83,9 @@ def table(operators: Sequence[Operator], features: Sequence[str]) -> str:
 
 
 def _row(operator: Operator) -> str:
-    variants = [f"{{{_symbol(kernel)}, {_array('int32_t', ranks_of(kernel))}}}" for kernel in operator.kernels]
+    variants = [
+        f"{{{_symbol(kernel)}, {kernel.phases}, {_array('int32_t', ranks_of(kernel))}}}" for kernel in operator.kernels
+    ]
     parts = [
         *(json.dumps(operator.domain), json.dumps(operator.name), str(operator.inputs), str(operator.outputs)),
         *(_array("int32_t", operator.types), _array("uint8_t", operator.optional)),

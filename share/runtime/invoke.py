@@ -3,30 +3,41 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor as Pool
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
 
-from sartor.share.runtime.kernel import PLAN_BYTES, PLAN_DIMS, PLAN_SCRATCH, PLAN_TASKS, Kernel
+from sartor.share.runtime.kernel import (
+    PHASE_FACTS,
+    PLAN_BYTES,
+    PLAN_DIMS,
+    PLAN_PHASES,
+    PLAN_SCRATCH,
+    PLAN_SHARED,
+    PLAN_TASKS,
+    Kernel,
+)
 
 Array = npt.NDArray[np.generic]
 
 _FUNCTION = ctypes.CFUNCTYPE(ctypes.c_int64, *[ctypes.c_void_p] * 4, ctypes.c_int64, ctypes.c_int64)
 _ALIGNMENT = 64
-_FORK_BYTES = 1 << 20
-"""Calls that move less run in the calling thread: waking another costs tens of microseconds from Python."""
+_FORK_BYTES, _FORK_WORK = 1 << 20, 100_000
+"""Calls that move less, and phases of less work, run in the calling thread: from Python, waking another costs tens of
+microseconds."""
 
 
 @dataclass(frozen=True)
 class Invocation:
-    """A kernel bound to its arrays; each of `ranges` is a function over part of the tasks."""
+    """A kernel bound to its arrays; `phases` follow one another, each in functions over part of its tasks."""
 
     name: str
     outputs: tuple[Array, ...]
-    ranges: tuple[Callable[[], int], ...]
+    phases: tuple[tuple[Callable[[], int], ...], ...]
     keep: tuple[object, ...]
 
 
@@ -39,7 +50,7 @@ def prepare(kernels: Sequence[Kernel], inputs: Sequence[Array | None], threads: 
     for kernel in kernels:
         if not _same_ranks(kernel, inputs):
             continue
-        plan = np.zeros(PLAN_DIMS + sum(type_.rank for type_ in kernel.outputs), dtype=np.int64)
+        plan = np.zeros(PLAN_DIMS + _output_dims(kernel) + _phase_facts(kernel), dtype=np.int64)
         if _FUNCTION(kernel.address)(None, None, dims.ctypes.data, plan.ctypes.data, -1, -1) == 0:
             return _bind(kernel, inputs, dims, [int(number) for number in plan], threads)
     raise _failure(kernels[0].name, "no kernel fits these sizes")
@@ -47,18 +58,24 @@ def prepare(kernels: Sequence[Kernel], inputs: Sequence[Array | None], threads: 
 
 def invoke(invocation: Invocation, pool: Pool | None) -> None:
     """Run a bound kernel; raises onnxruntime's Fail if it gives up."""
-    first, *others = invocation.ranges or (_nothing,)
-    futures = [pool.submit(run) for run in others] if pool is not None else []
-    failed = first()
-    # Wait for all of them before anything is raised: they write to the arrays.
-    results = [future.result() for future in futures]
-    if failed or any(results):
-        raise _failure(invocation.name, "the kernel gave up in the middle of its work")
+    for ranges in invocation.phases:
+        first, *others = ranges
+        futures = [pool.submit(run) for run in others] if pool is not None else []
+        failed = first()
+        # Wait for all of them before anything is raised: they write to the arrays.
+        results = [future.result() for future in futures]
+        if failed or any(results):
+            raise _failure(invocation.name, "the kernel gave up in the middle of its work")
 
 
-def _nothing() -> int:
-    """Do the work of a call without tasks."""
-    return 0
+def _output_dims(kernel: Kernel) -> int:
+    """Count the sizes of all outputs."""
+    return sum(type_.rank for type_ in kernel.outputs)
+
+
+def _phase_facts(kernel: Kernel) -> int:
+    """Count what a plan tells of phases."""
+    return PLAN_PHASES + kernel.phases * PHASE_FACTS if kernel.phases > 1 else 0
 
 
 def _failure(name: str, reason: str) -> Exception:
@@ -85,18 +102,33 @@ def _bind(
 ) -> Invocation:
     """Make the output arrays and the functions that run parts of the tasks."""
     outputs = _outputs(kernel, plan[PLAN_DIMS:])
-    pointers = _pointers(inputs), _pointers(outputs)
-    tasks = plan[PLAN_TASKS]
-    parts = min(threads, tasks) if plan[PLAN_BYTES] > _FORK_BYTES else min(1, tasks)
-    bounds = [tasks * part // max(parts, 1) for part in range(parts + 1)]
-    scratches = [_aligned(plan[PLAN_SCRATCH]) for _ in range(parts)]
+    told = plan[PLAN_DIMS + _output_dims(kernel) :]
+    shared = _aligned(told[PLAN_SHARED] if told else 0)
+    scratches = [_aligned(plan[PLAN_SCRATCH]) for _ in range(threads)]
+    pointers = _pointers(inputs), _pointers([*outputs, shared])
     function = _FUNCTION(kernel.address)
 
-    def part(index: int) -> Callable[[], int]:
-        scratch, begin, end = scratches[index].ctypes.data, bounds[index], bounds[index + 1]
+    def part(index: int, begin: int, end: int) -> Callable[[], int]:
+        scratch = scratches[index].ctypes.data
         return lambda: int(function(*pointers, dims.ctypes.data, scratch, begin, end))
 
-    return Invocation(kernel.name, outputs, tuple(map(part, range(parts))), (inputs, dims, scratches))
+    whole = [(plan[PLAN_TASKS], plan[PLAN_BYTES] > _FORK_BYTES)]
+    facts = told[PLAN_PHASES::PHASE_FACTS], told[PLAN_PHASES + 1 :: PHASE_FACTS]
+    shared_out = [(tasks, work > _FORK_WORK) for tasks, work in zip(*facts, strict=True)] or whole
+    phases = [
+        tuple(part(i, *bounds) for i, bounds in enumerate(pairwise(borders)))
+        for borders in _borders(shared_out, threads)
+    ]
+    return Invocation(kernel.name, outputs, tuple(filter(None, phases)), (inputs, dims, scratches, shared))
+
+
+def _borders(phases: list[tuple[int, bool]], threads: int) -> Iterator[list[int]]:
+    """Yield, a phase, the borders of its threads' tasks; told are its tasks and whether threads share them."""
+    first = 0
+    for tasks, forks in phases:
+        parts = min(threads, tasks) if forks else min(1, tasks)
+        yield [first + tasks * part // max(parts, 1) for part in range(parts + 1)]
+        first += tasks
 
 
 def _outputs(kernel: Kernel, sizes: list[int]) -> tuple[Array, ...]:

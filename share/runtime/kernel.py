@@ -10,6 +10,12 @@ into tasks; a call with `0 <= begin <= end` runs tasks `begin..end-1` with `scra
 `scratch`: the number of tasks, the scratch bytes a thread needs, the bytes that the whole call moves, then the sizes of
 all outputs, one output after the other. Either call returns 0, or 1 when the sizes are not those that the kernel was
 compiled for.
+
+The tasks of a kernel of several phases (AStitch's global barrier) are numbered phase by phase, and those of one phase
+run after all of the phase before. They share memory whose address follows those of the outputs, aligned to 64 and
+uninitialised. The plan of such a kernel ends with the bytes of that memory, a number of slices, and, a phase, its tasks
+and the nanoseconds of work as `tools/fuse/ops.py` counts them. Slices divide the tasks of every phase evenly and in
+order; those of one slice need nothing of another, so that it may be done with all phases before another begins.
 """
 
 from __future__ import annotations
@@ -25,6 +31,9 @@ if TYPE_CHECKING:
 
 PLAN_TASKS, PLAN_SCRATCH, PLAN_BYTES, PLAN_DIMS = 0, 1, 2, 3
 """Positions in the answer to a plan query."""
+
+PLAN_SHARED, PLAN_SLICES, PLAN_PHASES, PHASE_FACTS = 0, 1, 2, 2
+"""Positions behind the sizes of the outputs, where there are several phases, and the numbers that tell of a phase."""
 
 Dim = int | str | None
 """A size: known, named (equal names are equal sizes), or unknown."""
@@ -66,7 +75,8 @@ class ObjectCode:
 class Kernel:
     """Machine code for one function and one combination of types; `owner` keeps the code alive.
 
-    `code` is what a library without Python can be linked from; None where the executor has no such thing.
+    `code` is what a library without Python can be linked from; None where the executor has no such thing. `phases` is
+    the number of phases.
     """
 
     domain: str
@@ -76,6 +86,7 @@ class Kernel:
     outputs: tuple[TensorType, ...]
     owner: object
     code: ObjectCode | None = None
+    phases: int = 1
 
 
 Executor = Callable[[FunctionCall], Kernel | None]

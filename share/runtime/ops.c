@@ -26,6 +26,8 @@
 #define OP_VERSION 16     /* the first with CreateKernelV2 and KernelComputeV2 */
 #define INLINE_BYTES (128 << 10) /* calls that move less run in the calling thread */
 #define CHUNK_BYTES (64 << 10)   /* least traffic of one chunk handed to the pool */
+#define INLINE_WORK 10000        /* the like for one of several phases, in nanoseconds as kernels count them */
+#define CHUNK_WORK 2500
 #define CHUNKS_A_THREAD 8        /* more chunks than threads, so that slow ones even out */
 #define ALIGNMENT 64
 
@@ -41,6 +43,10 @@ typedef OrtStatus *(*create_status_fn)(int code, const char *message);
 enum { ORT_FAIL = 1 };
 enum { REQUIRED = 0, OPTIONAL = 1 };
 enum { PLAN_TASKS, PLAN_SCRATCH, PLAN_BYTES, PLAN_DIMS };
+/* What the plan of several phases holds behind the sizes of the outputs; the last two are those of each phase. */
+enum { PLAN_SHARED, PLAN_SLICES, PLAN_PHASES };
+enum { PHASE_TASKS, PHASE_WORK, PHASE_FACTS };
+enum { OWN, SHARED, BUFFERS };
 
 typedef struct {
     const any_fn *(*GetApi)(uint32_t version);
@@ -89,6 +95,8 @@ typedef int64_t (*kernel_fn)(
 struct variant {
     struct variant *next;
     kernel_fn run;
+    size_t phases;
+    size_t output_dims;
     int32_t ranks[]; /* inputs, then outputs; -1 where absent */
 };
 
@@ -108,7 +116,7 @@ struct op {
     int32_t *types; /* inputs, then outputs */
     uint8_t *optional;
     size_t inputs, outputs;
-    size_t most_input_dims, most_output_dims;
+    size_t most_input_dims, most_plan;
 };
 
 struct registration {
@@ -125,8 +133,11 @@ struct call {
     kernel_fn run;
     void **inputs, **outputs;
     const int64_t *dims;
-    int64_t tasks, chunk;
+    int64_t first, tasks, chunk;
     size_t scratch;
+    const int64_t *phases; /* tasks and work of each */
+    size_t phase_count;
+    int64_t slices;
     atomic_int failed;
 };
 
@@ -141,32 +152,34 @@ static _Thread_local struct registration *pending;
 #endif
 static pthread_key_t buffer_key;
 
-/* Scratch memory: one growing buffer a thread. */
+/* Scratch memory: growing buffers of each thread, one for its tasks and one that the tasks of its calls share. */
 
-static void free_buffer(void *value) {
-    struct buffer *buffer = value;
-    free(buffer->data);
-    free(buffer);
+static void free_buffers(void *value) {
+    struct buffer *buffers = value;
+    for (int i = 0; i < BUFFERS; i++) free(buffers[i].data);
+    free(buffers);
 }
 
 __attribute__((constructor)) static void create_buffer_key(void) {
-    if (pthread_key_create(&buffer_key, free_buffer) != 0) abort();
+    if (pthread_key_create(&buffer_key, free_buffers) != 0) abort();
 }
 
-static struct buffer *thread_buffer(void) {
-    struct buffer *buffer = pthread_getspecific(buffer_key);
-    if (buffer != NULL) return buffer;
-    buffer = calloc(1, sizeof *buffer);
-    if (buffer != NULL && pthread_setspecific(buffer_key, buffer) != 0) {
-        free(buffer);
+static struct buffer *thread_buffers(void) {
+    struct buffer *buffers = pthread_getspecific(buffer_key);
+    if (buffers != NULL) return buffers;
+    buffers = calloc(BUFFERS, sizeof *buffers);
+    if (buffers != NULL && pthread_setspecific(buffer_key, buffers) != 0) {
+        free(buffers);
         return NULL;
     }
-    return buffer;
+    return buffers;
 }
 
-static char *thread_scratch(size_t size) {
-    struct buffer *buffer = thread_buffer();
-    if (buffer == NULL || size <= buffer->size) return buffer == NULL ? NULL : buffer->data;
+static char *thread_scratch(int which, size_t size) {
+    struct buffer *buffers = thread_buffers();
+    if (buffers == NULL) return NULL;
+    struct buffer *buffer = &buffers[which];
+    if (size <= buffer->size) return buffer->data;
     free(buffer->data);
     buffer->size = 0;
     size_t rounded = (size + 4095) & ~(size_t)4095;
@@ -184,7 +197,7 @@ static OrtStatus *failure(const struct op *op, const char *reason) {
 }
 
 static void run_range(struct call *call, int64_t begin, int64_t end) {
-    char *scratch = call->scratch == 0 ? NULL : thread_scratch(call->scratch);
+    char *scratch = call->scratch == 0 ? NULL : thread_scratch(OWN, call->scratch);
     int fits = scratch != NULL || call->scratch == 0;
     if (!fits || call->run(call->inputs, call->outputs, call->dims, scratch, begin, end) != 0)
         atomic_store_explicit(&call->failed, 1, memory_order_relaxed);
@@ -192,30 +205,91 @@ static void run_range(struct call *call, int64_t begin, int64_t end) {
 
 static void run_chunk(void *usr, size_t index) {
     struct call *call = usr;
-    int64_t begin = (int64_t)index * call->chunk;
-    int64_t left = call->tasks - begin;
+    int64_t done = (int64_t)index * call->chunk, begin = call->first + done;
+    int64_t left = call->tasks - done;
     run_range(call, begin, begin + (left < call->chunk ? left : call->chunk));
 }
 
-static int64_t chunk_size(int64_t tasks, int64_t bytes, int64_t threads) {
-    int64_t task_bytes = bytes / tasks + 1;
-    int64_t by_traffic = (CHUNK_BYTES + task_bytes - 1) / task_bytes;
+static int64_t chunk_size(int64_t tasks, int64_t amount, int64_t least, int64_t threads) {
+    int64_t task_amount = amount / tasks + 1;
+    int64_t by_amount = (least + task_amount - 1) / task_amount;
     int64_t by_threads = tasks / (CHUNKS_A_THREAD * threads);
-    return by_traffic > by_threads ? by_traffic : by_threads;
+    return by_amount > by_threads ? by_amount : by_threads;
 }
 
-static OrtStatus *run_tasks(const struct op *op, OrtKernelContext *context, struct call *call, int64_t bytes) {
+/* `amount` is what the tasks move or take: no more than `inline_amount` stays in this thread, a chunk has `least`. */
+static inline OrtStatus *run_tasks(
+    const struct op *op, OrtKernelContext *context, struct call *call, int64_t amount, int64_t inline_amount,
+    int64_t least) {
     const struct registration *registration = op->registration;
     OrtStatus *status = NULL;
-    if (registration->threads > 1 && bytes > INLINE_BYTES && call->tasks > 1) {
-        call->chunk = chunk_size(call->tasks, bytes, registration->threads);
+    if (registration->threads > 1 && amount > inline_amount && call->tasks > 1) {
+        call->chunk = chunk_size(call->tasks, amount, least, registration->threads);
         size_t chunks = (size_t)((call->tasks + call->chunk - 1) / call->chunk);
         status = registration->ort.parallel_for(context, run_chunk, chunks, 0, call);
     } else if (call->tasks > 0) {
-        run_range(call, 0, call->tasks);
+        run_range(call, call->first, call->first + call->tasks);
     }
     if (status == NULL && call->failed) return failure(op, "the kernel gave up in the middle of its work");
     return status;
+}
+
+/* Several phases. */
+
+static void run_slices(void *usr, size_t index) {
+    struct call *call = usr;
+    int64_t begin = (int64_t)index * call->chunk, left = call->slices - begin, first = 0;
+    int64_t end = begin + (left < call->chunk ? left : call->chunk);
+    for (size_t phase = 0; phase < call->phase_count; phase++) {
+        int64_t tasks = call->phases[phase * PHASE_FACTS + PHASE_TASKS], each = tasks / call->slices;
+        run_range(call, first + begin * each, first + end * each);
+        first += tasks;
+    }
+}
+
+/* Tell whether threads are about as busy with a slice each as with all of them in one phase after the other. */
+static int slices_suffice(int64_t slices, int64_t bytes, int64_t threads) {
+    int64_t rounds = (slices + threads - 1) / threads;
+    return threads == 1 || bytes <= INLINE_BYTES || 5 * slices >= 4 * threads * rounds;
+}
+
+/* Slices need nothing of each other, and what a slice has written is still in cache when its next phase reads it. */
+static OrtStatus *run_by_slice(const struct op *op, OrtKernelContext *context, struct call *call, int64_t bytes) {
+    OrtStatus *status = NULL;
+    call->chunk = CHUNK_BYTES / (bytes / call->slices + 1) + 1;
+    size_t chunks = (size_t)((call->slices + call->chunk - 1) / call->chunk);
+    if (op->registration->threads > 1 && bytes > INLINE_BYTES && chunks > 1) {
+        status = op->registration->ort.parallel_for(context, run_slices, chunks, 0, call);
+    } else {
+        for (size_t i = 0; i < chunks; i++) run_slices(call, i);
+    }
+    if (status == NULL && call->failed) return failure(op, "the kernel gave up in the middle of its work");
+    return status;
+}
+
+/* All tasks of a phase are done before the next begins. */
+static OrtStatus *run_by_phase(const struct op *op, OrtKernelContext *context, struct call *call) {
+    OrtStatus *status = NULL;
+    for (size_t phase = 0; phase < call->phase_count && status == NULL; phase++) {
+        const int64_t *facts = call->phases + phase * PHASE_FACTS;
+        call->tasks = facts[PHASE_TASKS];
+        status = run_tasks(op, context, call, facts[PHASE_WORK], INLINE_WORK, CHUNK_WORK);
+        call->first += call->tasks;
+    }
+    return status;
+}
+
+static OrtStatus *run_phases(
+    const struct op *op, const struct variant *variant, OrtKernelContext *context, struct call *call,
+    const int64_t *plan) {
+    const int64_t *told = plan + PLAN_DIMS + variant->output_dims;
+    size_t shared = (size_t)told[PLAN_SHARED];
+    call->outputs[op->outputs] = thread_scratch(SHARED, shared);
+    if (call->outputs[op->outputs] == NULL && shared > 0) return failure(op, "out of memory");
+    call->phases = told + PLAN_PHASES, call->phase_count = variant->phases, call->slices = told[PLAN_SLICES];
+    if (slices_suffice(call->slices, plan[PLAN_BYTES], op->registration->threads))
+        return run_by_slice(op, context, call, plan[PLAN_BYTES]);
+    return run_by_phase(op, context, call);
 }
 
 static OrtStatus *read_inputs(
@@ -281,7 +355,7 @@ static OrtStatus *compute(void *kernel, OrtKernelContext *context) {
     void *inputs[op->inputs + 1], *outputs[op->outputs + 1];
     const int64_t *shapes[op->inputs + 1];
     int32_t ranks[op->inputs + 1];
-    int64_t dims[op->most_input_dims + 1], plan[PLAN_DIMS + op->most_output_dims];
+    int64_t dims[op->most_input_dims + 1], plan[PLAN_DIMS + op->most_plan];
     OrtStatus *status = read_inputs(op, context, inputs, shapes, ranks);
     if (status != NULL) return status;
     const struct variant *variant = choose(op, shapes, ranks, dims, plan);
@@ -290,7 +364,8 @@ static OrtStatus *compute(void *kernel, OrtKernelContext *context) {
     struct call call = {
         .run = variant->run, .inputs = inputs, .outputs = outputs, .dims = dims, .tasks = plan[PLAN_TASKS],
         .scratch = (size_t)plan[PLAN_SCRATCH]};
-    return run_tasks(op, context, &call, plan[PLAN_BYTES]);
+    if (variant->phases > 1) return run_phases(op, variant, context, &call, plan);
+    return run_tasks(op, context, &call, plan[PLAN_BYTES], INLINE_BYTES, CHUNK_BYTES);
 }
 
 /* What onnxruntime asks about an operator. */
@@ -412,14 +487,17 @@ static size_t larger(size_t a, size_t b) { return a > b ? a : b; }
 
 /* Add a kernel, tried after those before it; `ranks` are of the inputs (-1 where absent), then of the outputs.
    Returns 1 when out of memory. */
-int sartor_add_variant(struct op *op, kernel_fn run, const int32_t *ranks) {
+int sartor_add_variant(struct op *op, kernel_fn run, size_t phases, const int32_t *ranks) {
     size_t count = op->inputs + op->outputs;
     struct variant *variant = calloc(1, sizeof *variant + count * sizeof *ranks);
     if (variant == NULL) return 1;
     variant->run = run;
+    variant->phases = phases;
+    variant->output_dims = sum_ranks(ranks + op->inputs, op->outputs);
     memcpy(variant->ranks, ranks, count * sizeof *ranks);
     op->most_input_dims = larger(op->most_input_dims, sum_ranks(ranks, op->inputs));
-    op->most_output_dims = larger(op->most_output_dims, sum_ranks(ranks + op->inputs, op->outputs));
+    size_t more = phases > 1 ? PLAN_PHASES + phases * PHASE_FACTS : 0;
+    op->most_plan = larger(op->most_plan, variant->output_dims + more);
     struct variant **end = &op->variants;
     while (*end != NULL) end = &(*end)->next;
     *end = variant;
@@ -454,6 +532,7 @@ static OrtStatus *create_domains(struct registration *registration) {
 
 struct ready_variant {
     kernel_fn run;
+    size_t phases;
     const int32_t *ranks;
 };
 
@@ -476,7 +555,7 @@ static int fill(struct registration *registration) {
             registration, ready->domain, ready->name, ready->inputs, ready->outputs, ready->types, ready->optional);
         if (op == NULL) return 1;
         for (const struct ready_variant *variant = ready->variants; variant->run != NULL; variant++)
-            if (sartor_add_variant(op, variant->run, variant->ranks) != 0) return 1;
+            if (sartor_add_variant(op, variant->run, variant->phases, variant->ranks) != 0) return 1;
     }
     return 0;
 }

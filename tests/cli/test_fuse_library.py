@@ -102,6 +102,23 @@ def test_kernels_of_several_types_use_the_c_library(tmp_path: Path) -> None:
     assert_runs_without_us(target, library, feed)
 
 
+PHASES = f"""{HEAD}
+g (float[n, 64] x, float[64] s) => (float[n, 64] y) {{
+    a = LayerNormalization(x, s)  b = Abs(a)  m = ReduceMax<keepdims = 0>(b)  y = Div(a, m)
+}}"""
+
+
+@needs_compiler
+@pytest.mark.parametrize("threads", [1, 2])
+def test_phases_follow_one_another(threads: int, tmp_path: Path) -> None:
+    path = save(tmp_path / "net.onnx", PHASES)
+    target, library = emitted(path)
+    generator = np.random.default_rng(2)
+    feed = {"x": generator.normal(size=(5000, 64)).astype(np.float32), "s": np.ones(64, np.float32)}
+    assert [kernel.phases for kernel in kernels_of(package.load(target))] == [3]
+    assert_runs_without_us(target, library, feed, threads)
+
+
 @needs_compiler
 def test_the_library_shows_one_symbol(model: Path) -> None:
     _, library = emitted(model)

@@ -16,11 +16,12 @@ from tests.kits.rule_samples import SAMPLES
 
 from sartor.tools.fuse.axes import NotEmittableError
 from sartor.tools.fuse.coefficients import DEFAULTS, Caches, KernelRates
+from sartor.tools.fuse.composition import schedules
 from sartor.tools.fuse.cost import effective_threads, features, predicted_us, priced
 from sartor.tools.fuse.fit import fit, nnls, quality, spearman
 from sartor.tools.fuse.lower import lower
 from sartor.tools.fuse.ops import DIVISION, LIBRARY, SCALARS
-from sartor.tools.fuse.schedule import Schedule, schedules
+from sartor.tools.fuse.schedule import Schedule
 from sartor.tools.fuse.score import Light
 from sartor.tools.fuse.suite import SUITE, Sample, group_of
 from sartor.tools.fuse.traffic import beyond, misses
@@ -140,6 +141,28 @@ def assert_priced(model: Any) -> None:
         time = predicted_us(planned, {"n": n, "m": 63}, 2)
         assert time is not None
         assert 1 <= time < 1e6
+
+
+def test_phases_fork_where_there_is_work() -> None:
+    # 256 blocks leave a part each; one task adds them up, which is no work to share; then come 1024 tasks.
+    mean = "float[R, C] x", "a = ReduceMean<keepdims = 0>(x) y = Sub(x, a)"
+    one, two = (counted(*mean, 2048, 1024, threads) for threads in (1, 2))
+    assert (one["task"], one["run"], one["fold"]) == (256 + 1 + 1024, 256 + 1 + 1024, 256 + 1)
+    assert one["near"] == 2048 * 1024 * 4 * 3 + 256 * 4
+    assert "fork" not in one
+    assert (two["fork"], two["task"]) == (2, 128 + 1 + 512)
+    assert "fork" not in counted(*mean, 16, 1024, 2)
+
+
+def test_slices_are_shared_where_they_are_enough() -> None:
+    # Later phases of a slice find in cache what an earlier one read; phases of the whole do not.
+    norm = "float[R, 2, 64, C] x, float[2] g, float[2] b", "y = InstanceNormalization(x, g, b)"
+    one = counted(*norm, 4, 1024)
+    assert one["task"] == 8 * (8 + 1 + 8 + 1 + 32)
+    assert one["l2"] < 2 * 8 * 64 * 1024 * 4 * 4
+    assert counted(*norm, 4, 1024, 8)["fork"] == 1
+    assert counted(*norm, 4, 1024, 8)["task"] == 8 + 1 + 8 + 1 + 32
+    assert counted(*norm, 4, 1024, 16)["fork"] == 3
 
 
 def test_unknown_sizes_have_no_features() -> None:

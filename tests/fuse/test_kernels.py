@@ -128,7 +128,8 @@ def test_packed_parts(sizes: tuple[int, int]) -> None:
     }
     expected = onnxruntime.InferenceSession(proto.SerializeToString()).run(None, feed)
     outlined, call = kit.whole(proto)
-    assert kernel_source(call)[1].count("for task in range") == 3
+    # The sum over named rows is shared among tasks: its parts are added up in a second phase.
+    assert kernel_source(call)[1].count("for task in range") == 4
     found = kit.call(kit.compiled(call), [feed[str(value.name)] for value in outlined.inputs])
     for one, other in zip(found, expected, strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)

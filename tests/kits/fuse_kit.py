@@ -13,11 +13,22 @@ import onnx
 import onnx_ir as ir
 from onnx import helper, numpy_helper
 
-from sartor.share.runtime.kernel import PLAN_DIMS, PLAN_SCRATCH, PLAN_TASKS, FunctionCall, TensorType
+from sartor.share.runtime.kernel import (
+    PHASE_FACTS,
+    PLAN_DIMS,
+    PLAN_PHASES,
+    PLAN_SCRATCH,
+    PLAN_SHARED,
+    PLAN_TASKS,
+    FunctionCall,
+    TensorType,
+)
 from sartor.share.shapes import infer_shapes
 from sartor.tools.fuse.compile import compile_object, link
-from sartor.tools.fuse.kernel import kernel_source
+from sartor.tools.fuse.composition import phase_count
+from sartor.tools.fuse.kernel import kernel_schedules
 from sartor.tools.fuse.outline import Outline, outline, tensor_type
+from sartor.tools.fuse.render.frame import render
 
 Array = np.ndarray[Any, Any]
 Shape = Sequence[int | str | None]
@@ -40,6 +51,7 @@ class CompiledKernel:
     address: int
     owner: object
     types: tuple[TensorType, ...]
+    phases: int = 1
 
 
 def value(name: str, dtype: Any, shape: Shape | None) -> onnx.ValueInfoProto:
@@ -86,13 +98,13 @@ def whole(proto: onnx.ModelProto) -> tuple[Outline, FunctionCall]:
 
 def compiled(call: FunctionCall) -> CompiledKernel:
     """Compile a function; raises NotEmittableError."""
-    program, source = kernel_source(call)
-    address, owner = link(compile_object(source))
-    return CompiledKernel(address, owner, program.types)
+    program, planned = kernel_schedules(call)
+    address, owner = link(compile_object(render(planned)))
+    return CompiledKernel(address, owner, program.types, phase_count(planned))
 
 
 def call(kernel: CompiledKernel, inputs: Sequence[Array | None], seed: int = 0) -> list[Array]:
-    """Run a kernel's tasks in random ranges and order, each with fresh scratch memory, everything unwritten poisoned.
+    """Run the tasks of each phase in random ranges and order, each with fresh scratch memory, all of it poisoned.
 
     Raises KernelFailedError where it refuses or fails; AssertionError where it writes outside its memory.
     """
@@ -103,13 +115,20 @@ def call(kernel: CompiledKernel, inputs: Sequence[Array | None], seed: int = 0) 
     guarded = [_guarded(int(np.prod(shape)) * _width(kind)) for shape, kind in zip(shapes, kernel.types, strict=True)]
     copies = [None if array is None else array.copy() for array in given]
     pointers = _pointers([None if array is None else array.ctypes.data for array in copies])
-    targets = _pointers([buffer.ctypes.data + _GUARD for buffer in guarded])
-    for begin, end in _ranges(int(plan[PLAN_TASKS]), np.random.default_rng(seed)):
-        scratch = _guarded(int(plan[PLAN_SCRATCH]))
-        if _FUNCTION(kernel.address)(pointers, targets, dims.ctypes.data, scratch.ctypes.data + _GUARD, begin, end):
-            raise KernelFailedError("a task failed")
-        _check_guards(scratch)
-    for buffer in guarded:
+    told = [int(number) for number in plan[PLAN_DIMS + sum(kind.rank for kind in kernel.types) : -1]]
+    shared = _guarded(told[PLAN_SHARED] if told else 0)
+    targets = _pointers([buffer.ctypes.data + _GUARD for buffer in (*guarded, shared)])
+    generator, first = np.random.default_rng(seed), 0
+    for tasks in told[PLAN_PHASES::PHASE_FACTS] or [int(plan[PLAN_TASKS])]:
+        for begin, end in _ranges(tasks, generator):
+            scratch = _guarded(int(plan[PLAN_SCRATCH]))
+            span = first + begin, first + end
+            if _FUNCTION(kernel.address)(pointers, targets, dims.ctypes.data, scratch.ctypes.data + _GUARD, *span):
+                raise KernelFailedError("a task failed")
+            _check_guards(scratch)
+        first += tasks
+    assert first == plan[PLAN_TASKS], "the phases have other tasks than the kernel"
+    for buffer in (*guarded, shared):
         _check_guards(buffer)
     for before, after in zip(given, copies, strict=True):
         assert before is None or after is None or before.tobytes() == after.tobytes(), "an input was changed"
@@ -120,7 +139,8 @@ def call(kernel: CompiledKernel, inputs: Sequence[Array | None], seed: int = 0) 
 
 
 def _plan(kernel: CompiledKernel, dims: Array) -> Array:
-    plan = np.full(PLAN_DIMS + sum(kind.rank for kind in kernel.types) + 1, -1, np.int64)
+    phases = PLAN_PHASES + kernel.phases * PHASE_FACTS if kernel.phases > 1 else 0
+    plan = np.full(PLAN_DIMS + sum(kind.rank for kind in kernel.types) + phases + 1, -1, np.int64)
     if _FUNCTION(kernel.address)(None, None, dims.ctypes.data, plan.ctypes.data, -1, -1):
         raise KernelFailedError("the sizes are refused")
     assert plan[-1] == -1, "the plan query wrote too much"

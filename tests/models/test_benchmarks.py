@@ -42,6 +42,14 @@ def test_rows(tmp_path: Path) -> None:
     assert all(row["onnxruntime"]["ratio_min"] > 0 for row in rows)  # type: ignore[index, union-attr]
 
 
+def test_phases(tmp_path: Path) -> None:
+    rows = run("fuse_phases", tmp_path, "--only", "columns", "norm_of_one")["rows"]
+    assert [(row["group"], row["threads"]) for row in rows] == [  # type: ignore[attr-defined]
+        *(("columns", 1), ("columns", 2), ("norm_of_one", 1), ("norm_of_one", 2)),
+    ]
+    assert all(max(row["errors"].values()) < 1e-5 for row in rows)  # type: ignore[attr-defined]
+
+
 def test_elementwise(tmp_path: Path) -> None:
     rows = run("fuse_elementwise", tmp_path, "--only", "Sin", "Pow", "Equal", "BatchNormalization")["rows"]
     assert [(row["operator"], row["variant"]) for row in rows] == [  # type: ignore[attr-defined]

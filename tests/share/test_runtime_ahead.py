@@ -48,8 +48,8 @@ def test_the_table_holds_everything() -> None:
     assert text.count("extern int64_t sartor_k_") == 3
     assert (
         '{"sartor.fuse", "g_b", 2, 1, (const int32_t[]){1, 1, 1, 0}, (const uint8_t[]){0, 1, 0}, '
-        "(const struct ready_variant[]){{sartor_k_1, (const int32_t[]){2, -1, 2, 0}}, "
-        "{sartor_k_2, (const int32_t[]){3, 1, 2, 0}}, {0}}}"
+        "(const struct ready_variant[]){{sartor_k_1, 1, (const int32_t[]){2, -1, 2, 0}}, "
+        "{sartor_k_2, 1, (const int32_t[]){3, 1, 2, 0}}, {0}}}"
     ) in text
     assert 'if (!__builtin_cpu_supports("fma")) return "fma";' in text
 

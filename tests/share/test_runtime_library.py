@@ -105,6 +105,52 @@ def test_every_task_runs_exactly_once(
     assert all(len(users) == 1 for users in scratches.values())
 
 
+@pytest.mark.parametrize("runtime", ["library", "segments"])
+@pytest.mark.parametrize("threads", [1, 2, 3])
+@pytest.mark.parametrize("work", [10, 10**6])
+@pytest.mark.parametrize("slices", [1, 3, 7])
+def test_phases_follow_one_another(
+    runtime: str, threads: int, work: int, slices: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A task finds those of its slice in all phases before it done; all tasks get the same memory."""
+    if runtime == "library" and library.library_path() is None:
+        pytest.skip(library.library_status())
+    counts = [5 * slices, slices, 0, 64 * slices]
+    where = [(phase, task * slices // count) for phase, count in enumerate(counts) for task in range(count)]
+    before = [{t for t, (p, s) in enumerate(where) if p < phase and s == own} for phase, own in where]
+    done: list[int] = []
+    early: list[int] = []
+    shared: set[int | None] = set()
+
+    def kernel(
+        inputs: object, outputs: ctypes._Pointer, dims: object, plan: ctypes._Pointer, begin: int, end: int
+    ) -> int:
+        if begin == -1:
+            facts = [len(where), 0, 4 * work, 5, 1000, slices, *(n for count in counts for n in (count, work))]
+            for i, fact in enumerate(facts):
+                plan[i] = fact
+            return 0
+        shared.add(outputs[1])
+        early.extend(task for task in range(begin, end) if not before[task] <= set(done))
+        done.extend(range(begin, end))
+        return 0
+
+    code = CALLBACK(kernel)
+    address = ctypes.cast(code, ctypes.c_void_p).value or 0
+    registry.register(
+        kit.DOMAIN,
+        lambda call: Kernel(kit.DOMAIN, "g_fail", address, call.inputs, call.outputs, code, phases=len(counts)),
+    )
+    monkeypatch.setenv("SARTOR_RUNTIME", runtime)
+    proto = kit.model([kit.call("g_fail", ["x"], ["y"])], [kit.info("x", ["n"])], [kit.info("y", ["n"])])
+    session = load(proto.SerializeToString(), threads=threads)
+    assert session.run(None, {"x": np.zeros(3, np.float32)})[0].shape == (5,)
+    assert (sorted(done), early) == (list(range(len(where))), [])
+    (memory,) = shared
+    assert memory
+    assert memory % 64 == 0
+
+
 def test_scratch_memory_grows_and_belongs_to_one_thread(opened: ctypes.CDLL) -> None:
     session = load(
         kit.model(

@@ -23,13 +23,14 @@ from sartor.tools.fuse.coefficients import (
     processor,
     versions,
 )
+from sartor.tools.fuse.composition import schedules
 from sartor.tools.fuse.cost import features, priced
 from sartor.tools.fuse.fit import fit, quality
 from sartor.tools.fuse.lower import lower
 from sartor.tools.fuse.measure import Setting, concrete_shapes, race_group
 from sartor.tools.fuse.places import PROCESSOR
 from sartor.tools.fuse.plan import Group
-from sartor.tools.fuse.schedule import Schedule, schedules
+from sartor.tools.fuse.schedule import Schedule
 from sartor.tools.fuse.score import Light
 from sartor.tools.fuse.suite import SUITE, Sample, group_of
 

@@ -110,9 +110,10 @@ class Walk:
 
     def count(self, atom: Atom) -> float:
         """Return the iterations of a loop; of a blocked one those of an average block."""
-        tile, size = self.schedule.tile, self.size(atom.size)
+        tile = self.schedule.tile
         if tile and atom is tile[1]:
-            return ceil(size / tile[2])
+            return ceil(self.size(tile[0].size) / tile[2])
+        size = self.size(atom.size)
         if tile and atom is tile[0] and self.blocked:
             return size / ceil(size / tile[2])
         return size
@@ -356,7 +357,7 @@ class Walk:
     def _share(self, atom: Atom) -> float:
         """Return the share of a loop that one task runs."""
         if atom in self.schedule.parallel:
-            return 1 / self.size(atom.size)
+            return 1 / self.count(atom)
         return self.count(atom) / self.size(atom.size)
 
     def _stride(self, own: tuple[Atom, ...], env: Env, block: _Block, depth: int) -> int | None:

@@ -30,6 +30,7 @@ INSTRUCTIONS: Mapping[str, float] = {
     "silu": 52,
     "erf": 45,
     "gelu": 67,
+    "softplus": 32,
     "sin": 120,
     "cos": 120,
     "fmod": 80,

@@ -27,6 +27,14 @@ class Layout:
                 out.append(merged)
         return tuple(out)
 
+    def loop(self, atom: Atom) -> Atom:
+        """Return the loop that walks over an atom, alone or with others."""
+        return self._group.get(atom, (atom, True))[0]
+
+    def atoms(self, loop: Atom) -> tuple[Atom, ...]:
+        """List the atoms that a loop walks over, outermost first."""
+        return tuple(atom for atom, (merged, _) in self._group.items() if merged is loop) or (loop,)
+
     def one(self, atom: Atom) -> Atom:
         """Return the loop of an atom that is sliced, gathered or joined.
 

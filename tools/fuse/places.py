@@ -22,12 +22,11 @@ from sartor.share.runtime.kernel import FunctionCall
 from sartor.tools.fuse import ops
 from sartor.tools.fuse.coefficients import DEFAULTS, Coefficients, Source, coefficients
 from sartor.tools.fuse.compile import compile_object, object_name
-from sartor.tools.fuse.composition import composition
+from sartor.tools.fuse.composition import composition, schedules
 from sartor.tools.fuse.cost import predicted_us
 from sartor.tools.fuse.kernel import kernel_source
 from sartor.tools.fuse.lower import lower
 from sartor.tools.fuse.plan import LaunchPlan
-from sartor.tools.fuse.schedule import schedules
 from sartor.tools.fuse.score import Light
 
 if TYPE_CHECKING:

@@ -4,7 +4,7 @@ order.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 import onnx_ir as ir
@@ -103,6 +103,15 @@ class Iota(Value):
 
 
 @dataclass(frozen=True)
+class Cut:
+    """The loop that `atom` is part of, cut into blocks of `length` positions; `blocks` numbers them, each is a task."""
+
+    atom: Atom
+    blocks: Atom
+    length: int
+
+
+@dataclass(frozen=True)
 class Program:
     """A group ready to be scheduled: its input types, and its output values with their types."""
 
@@ -111,10 +120,24 @@ class Program:
     types: tuple[TensorType, ...]
     positions: tuple[int, ...] = ()
     """Which outputs of the kernel these are; empty for all of them in order."""
+    part: int = 0
+    phase: int = 0
+    shared: int | None = None
+    """The first position that is memory shared by phases; a Load reads it, or an output, behind the inputs."""
+    cut: Cut | None = None
 
     def position(self, output: int) -> int:
         """Return the place of an output among the kernel's."""
         return self.positions[output] if self.positions else output
+
+    @property
+    def outside(self) -> tuple[int, ...]:
+        """The places among the kernel's outputs, without the memory that phases share."""
+        return tuple(i for i in map(self.position, range(len(self.outputs))) if not self.is_shared(i))
+
+    def is_shared(self, position: int) -> bool:
+        """Tell whether a position is memory that phases share."""
+        return self.shared is not None and position >= self.shared
 
 
 def operands(value: Value) -> tuple[Value, ...]:
@@ -147,6 +170,31 @@ def walk(roots: tuple[Value, ...]) -> Iterator[Value]:
         stack.extend((arg, False) for arg in reversed(operands(value)))
 
 
+def substituted(value: Value, known: Mapping[Value, Value], made: dict[Value, Value]) -> Value:
+    """Replace the values in `known` inside a value; `made` remembers results, so that what is shared stays shared."""
+    if value in known:
+        return known[value]
+    if value not in made:
+        made[value] = _with_operands(value, tuple(substituted(arg, known, made) for arg in operands(value)))
+    return made[value]
+
+
+def _with_operands(value: Value, args: tuple[Value, ...]) -> Value:
+    if args == operands(value):
+        return value
+    match value:
+        case Elementwise():
+            return replace(value, args=args)
+        case Reduce() | At():
+            return replace(value, arg=args[0])
+        case Take():
+            assert isinstance(args[0], Load), "a gather reads an input"
+            return replace(value, arg=args[0], index=args[1])
+        case Concat(parts=parts):
+            return replace(value, parts=tuple((arg, *part[1:]) for arg, part in zip(args, parts, strict=True)))
+    raise AssertionError(f"{type(value).__name__} has no operands")
+
+
 def parts(program: Program) -> tuple[Program, ...]:
     """Split a program into those that share no computed value, in the order of their first outputs."""
     owner: dict[Value, int] = {}
@@ -168,6 +216,6 @@ def _part(program: Program, outputs: list[int]) -> Program:
     return replace(
         program,
         outputs=tuple(program.outputs[i] for i in outputs),
-        types=tuple(program.types[i] for i in outputs),
-        positions=tuple(outputs),
+        types=tuple(program.types[i] for i in outputs if program.types),
+        positions=tuple(program.position(i) for i in outputs),
     )

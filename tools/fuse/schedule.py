@@ -10,11 +10,13 @@ their tasks and column reductions their accumulators in cache.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import reduce
+from operator import mul
 
 from sartor.tools.fuse import ops
-from sartor.tools.fuse.axes import Atom
+from sartor.tools.fuse.axes import Atom, Size
 from sartor.tools.fuse.layout import Layout, ranked, shifted_values
 from sartor.tools.fuse.program import (
     Elementwise,
@@ -25,15 +27,20 @@ from sartor.tools.fuse.program import (
     Take,
     Value,
     operands,
-    parts,
     walk,
 )  # fmt: skip
 
 KEEP_COST = 0.2
 """Nanoseconds an element above which a value that two loops need is kept instead of computed twice."""
 
+STORE_COST = 0.03
+"""Nanoseconds an element of a store or a step of a reduction."""
+
 FLAT_BLOCK, COLUMN_BLOCK = 2048, 128
 """Elements of a block of the unit-stride loop, in element-wise kernels and around reductions."""
+
+ROW = 1024
+"""Elements up to which reductions over other loops keep accumulators for a whole row, which is read as it lies."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,25 +101,17 @@ class Schedule:
     buffers: dict[Root, tuple[Atom, ...]]
 
 
-def schedules(program: Program) -> tuple[Schedule, ...]:
-    """Schedule the parts of a program, which one kernel runs one after the other (kernel packing).
-
-    Raises NotEmittableError as `schedule` does.
-    """
-    return tuple(schedule(part) for part in parts(program))
-
-
 def schedule(program: Program) -> Schedule:
     """Choose roots, loops and storage for a program.
 
     Raises NotEmittableError where an index map reaches through a stored value.
     """
     layout = Layout(program)
-    roots = _roots(layout, ())
+    roots = roots_of(layout)
     tree, tile = _tree(layout, roots)
     kept = (*_temporaries(layout, roots, tree), *_strided(layout, roots))
     if kept:
-        roots = _roots(layout, kept)
+        roots = roots_of(layout, kept)
         tree, tile = _tree(layout, roots)
     parallel, body = _parallel(tree)
     return Schedule(layout, roots, parallel, body, tile, _buffers(roots, tree))
@@ -130,7 +129,8 @@ def stored(roots: Iterable[Root]) -> dict[Value, Root]:
     return {root.value: root for root in roots if root.folds or root.kept}
 
 
-def _roots(layout: Layout, kept: tuple[Value, ...]) -> tuple[Root, ...]:
+def roots_of(layout: Layout, kept: tuple[Value, ...] = ()) -> tuple[Root, ...]:
+    """List the values that are written, those first that need fewer of the others one after the other."""
     outputs = [strip(value) for value in layout.program.outputs]
     roots: dict[Value, Root] = {}
     for value in layout.values:
@@ -185,13 +185,19 @@ def reads(root: Root, known: dict[Value, Root]) -> set[Root]:
     return out
 
 
-def _tree(layout: Layout, roots: tuple[Root, ...]) -> tuple[tuple[Loop | Leaf, ...], tuple[Atom, Atom, int] | None]:
+def loops_of(layout: Layout, roots: Iterable[Root]) -> list[Atom]:
+    """Order all loops as the largest tensors in memory have them, outermost first."""
     order = ranked(layout.memory())
-    order += [atom for root in roots for atom in root.domain if atom not in order]
+    return list(dict.fromkeys([*order, *(atom for root in roots for atom in (*root.own, *root.over))]))
+
+
+def _tree(layout: Layout, roots: tuple[Root, ...]) -> tuple[tuple[Loop | Leaf, ...], tuple[Atom, Atom, int] | None]:
+    order = loops_of(layout, roots)
     unit = _unit(layout)
-    tile = _tile(roots, unit)
+    tile = _tile(layout, roots, unit)
     domains = {root: root.domain | ({tile[1]} if tile else set()) for root in roots}
     if tile:
+        order = [atom for atom in order if atom is not tile[1]]
         order.insert(order.index(tile[0]), tile[1])
     known = stored(roots)
     needs = {root: reads(root, known) for root in roots}
@@ -202,17 +208,25 @@ def _unit(layout: Layout) -> Atom | None:
     """Choose the loop with unit stride in the largest tensors; outputs count more, scattered stores being dear."""
     votes: dict[Atom, int] = {}
     inputs = len([value for value in layout.values if isinstance(value, Load)])
-    for i, string in enumerate(layout.memory()):
+    blocks = layout.program.cut and layout.program.cut.blocks
+    for i, whole in enumerate(layout.memory()):
+        string = [atom for atom in whole if atom is not blocks]
         if string:
             votes[string[-1]] = votes.get(string[-1], 0) + (3 if i >= inputs else 2) * 4 ** len(string)
     return max(votes, key=lambda atom: votes[atom]) if votes else None
 
 
-def _tile(roots: tuple[Root, ...], unit: Atom | None) -> tuple[Atom, Atom, int] | None:
-    """Cut the unit-stride loop into blocks if it indexes every root and none reduces over it."""
+def _tile(layout: Layout, roots: tuple[Root, ...], unit: Atom | None) -> tuple[Atom, Atom, int] | None:
+    """Cut the loop that the program says, or the unit-stride loop if it indexes every root and none reduces over it."""
+    cut = layout.program.cut
+    if cut is not None:
+        return layout.loop(cut.atom), cut.blocks, cut.length
     if unit is None or any(unit in root.over or unit not in root.own for root in roots):
         return None
-    return unit, Atom(unit.size), COLUMN_BLOCK if any(root.over for root in roots) else FLAT_BLOCK
+    if not any(root.over for root in roots):
+        return unit, Atom(unit.size), FLAT_BLOCK
+    short = not unit.size.names and unit.size.factor <= ROW
+    return None if short else (unit, Atom(unit.size), COLUMN_BLOCK)
 
 
 @dataclass(frozen=True)
@@ -354,6 +368,29 @@ def leaves(tree: tuple[Loop | Leaf, ...]) -> list[Leaf]:
 def _shared_loops(where: dict[Root, tuple[Loop, ...]]) -> list[Loop]:
     chains = list(where.values())
     return [loop for loop in chains[0] if all(loop in chain for chain in chains)]
+
+
+def work_of(planned: Schedule) -> list[tuple[Size, float]]:
+    """Count the points of every leaf, and the nanoseconds of what a point evaluates in the innermost loop."""
+    known, layout, out = stored(planned.roots), planned.layout, []
+    for leaf in leaves(planned.tree):
+        loops = leaf.roots[0].domain
+        cost = sum(value_cost(value) for value in _evaluated(leaf, known) if set(layout.flat(value.axes)) == loops)
+        points = reduce(mul, (loop.size for loop in loops), Size())
+        out.append((points, cost + STORE_COST * len(leaf.roots)))
+    return out
+
+
+def _evaluated(leaf: Leaf, known: Mapping[Value, Root]) -> set[Value]:
+    """Return what the roots of a leaf compute, up to the values that are read back."""
+    seen: set[Value] = set()
+    stack = [root.expression for root in leaf.roots]
+    while stack:
+        value = stack.pop()
+        if value not in seen:
+            seen.add(value)
+            stack.extend(operand for operand in operands(value) if operand not in known)
+    return seen
 
 
 def value_cost(value: Value) -> float:

@@ -55,12 +55,17 @@ class Traffic:
         """The bytes of a call that are touched at all."""
         return sum(min(tensor.passes, tensor.size) for tensor in self.tensors.values())
 
-    def distances(self, caches: Caches) -> Distances:
-        """Tell from where bytes come: first from where the last call left them, then from where the task did."""
+    def distances(self, caches: Caches, recent: float = 1.0) -> Distances:
+        """Tell from where bytes come: first from where the last call left them, then from where the task did.
+
+        `recent` is the share of what a call touches that was touched since the call last had the bytes.
+        """
         first = self.footprint
         again = sum(tensor.passes for tensor in self.tensors.values()) - first
         task = sum(min(tensor.passes, tensor.size) * tensor.share for tensor in self.tensors.values())
-        return Distances(*(first * beyond(first, size) + again * beyond(task, size) for size in _levels(caches)))
+        return Distances(
+            *(first * beyond(first * recent, size) + again * beyond(task, size) for size in _levels(caches))
+        )
 
 
 def _levels(caches: Caches) -> tuple[int, int, int]:

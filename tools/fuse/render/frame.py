@@ -9,12 +9,13 @@ from collections.abc import Mapping, Sequence
 
 from sartor.tools.fuse import ops
 from sartor.tools.fuse.axes import Axes, NotEmittableError, Size, axis_size
+from sartor.tools.fuse.composition import slices
 from sartor.tools.fuse.homes import homes
 from sartor.tools.fuse.program import At, Load, Value
 from sartor.tools.fuse.render.numba import write_task
 from sartor.tools.fuse.render.sizes import Sizes
-from sartor.tools.fuse.render.values import MAX_TENSORS, Tensors, Values
-from sartor.tools.fuse.schedule import Root, Schedule
+from sartor.tools.fuse.render.values import MAX_TENSORS, Tensors, Values, factor
+from sartor.tools.fuse.schedule import Root, Schedule, work_of
 
 ALIGN = 64
 
@@ -24,7 +25,7 @@ def render(schedules: Sequence[Schedule]) -> str:
 
     Raises NotEmittableError for what the schedules or the interface can't express.
     """
-    sizes = Sizes(schedules[0].layout.program.inputs)
+    sizes = _sizes(schedules)
     places = [homes(one) for one in schedules]
     tensors = _numbers(schedules, places)
     parts = [
@@ -39,8 +40,17 @@ def render(schedules: Sequence[Schedule]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def _sizes(schedules: Sequence[Schedule]) -> Sizes:
+    """Name the sizes of the inputs, then the numbers of blocks that phases cut loops into."""
+    sizes = Sizes(schedules[0].layout.program.inputs)
+    for layout in (one.layout for one in schedules):
+        if cut := layout.program.cut:
+            sizes.cut(cut.blocks.size, layout.loop(cut.atom).size, cut.length)
+    return sizes
+
+
 def _deal(tasks: Sequence[Sequence[str]]) -> list[str]:
-    """Deal the tasks out: first those of the first part, then those of the next (kernel packing)."""
+    """Deal the tasks out: first those of the first part or phase, then those of the next."""
     lines = []
     for i, body in enumerate(tasks):
         before = " - ".join(["", *(f"n{j}" for j in range(i))])
@@ -65,12 +75,46 @@ def _plan(parts: Sequence[Values], sizes: Sizes) -> list[str]:
     tasks = " + ".join(f"n{i}" for i in range(len(parts))) if len(parts) > 1 else _tasks(parts[0])
     # A task is one of one part, so that the parts may use the same scratch memory.
     facts = [tasks, f"max({', '.join(scratch)})" if len(parts) > 1 else scratch[0], " + ".join(volumes)]
-    outputs = {part.program.position(i): value.axes for part in parts for i, value in enumerate(part.program.outputs)}
-    facts += [sizes.text(axis_size(axis)) for position in sorted(outputs) for axis in outputs[position]]
+    outputs = _outputs(parts, shared=False)
+    facts += [sizes.text(axis_size(axis)) for position in sorted(outputs) for axis in outputs[position].axes]
+    if parts[-1].program.phase:
+        count = sizes.text(slices([part.schedule for part in parts]))
+        memory = " + ".join(_memory(parts, sizes).values()) or "0"
+        facts += [memory, count if count.isdigit() else f"max({count}, 1)", *_phases(parts, sizes)]
     picked = frozenset(name for part in parts for name in _picked(part))
     wrong = [f"if {check}: return 1" for check in dict.fromkeys(sizes.checks(picked))]
     number = MAX_TENSORS - 1
     return [*wrong, *(f"store_i64(scratch, {i}, {fact}, {number})" for i, fact in enumerate(facts)), "return 0"]
+
+
+def _phases(parts: Sequence[Values], sizes: Sizes) -> list[str]:
+    """Spell the tasks of every phase and its nanoseconds of work."""
+    facts = []
+    for phase in range(parts[-1].program.phase + 1):
+        here = [i for i, part in enumerate(parts) if part.program.phase == phase]
+        facts.append(" + ".join(f"n{i}" for i in here))
+        work = [size * Size(round(100 * cost)) for i in here for size, cost in work_of(parts[i].schedule)]
+        facts.append(f"({' + '.join(map(sizes.text, work))}) // 100")
+    return facts
+
+
+def _outputs(parts: Sequence[Values], shared: bool) -> dict[int, Value]:
+    """Map positions to what is written there: outputs of the kernel, or memory that phases share."""
+    return {
+        program.position(i): value
+        for program in (part.program for part in parts)
+        for i, value in enumerate(program.outputs)
+        if program.is_shared(program.position(i)) == shared
+    }
+
+
+def _memory(parts: Sequence[Values], sizes: Sizes) -> dict[int, str]:
+    """Spell the bytes of the memory that phases share, by its positions."""
+    found = {}
+    for position, value in sorted(_outputs(parts, shared=True).items()):
+        elements = " * ".join(factor(sizes.text(axis_size(axis))) for axis in value.axes) or "1"
+        found[position] = _aligned(ops.STORAGE[value.dtype].size, elements)
+    return found
 
 
 def _picked(part: Values) -> set[str]:
@@ -95,8 +139,15 @@ def _volumes(part: Values) -> list[Size]:
 
 def _pointers(parts: Sequence[Values], tensors: Tensors) -> list[str]:
     named = [key for key in tensors if isinstance(key, tuple)]
-    lines = [f"x{i} = inputs[{i}]" for kind, i in named if kind == "in"]
-    lines += [f"y{i} = outputs[{i}]" for kind, i in named if kind == "out"]
+    program, memory = parts[0].program, _memory(parts, parts[0].sizes)
+    count = len(program.inputs)
+    lines = [f"x{i} = inputs[{i}]" for kind, i in named if kind == "in" and i < count]
+    lines += [f"y{i} = outputs[{i}]" for kind, i in named if kind == "out" and i not in memory]
+    offset = "0"
+    for position, size in memory.items():
+        lines.append(f"y{position} = advance(outputs[{min(memory)}], {offset})")
+        offset = f"{offset} + {size}"
+    lines += [f"x{i} = y{i - count}" for kind, i in named if kind == "in" and i >= count]
     for part in parts:
         offset = "0"
         for root, name in part.slots.items():
@@ -109,6 +160,10 @@ def _slot_bytes(part: Values, root: Root) -> str:
     elements = " * ".join(part.stored_count(atom) for atom in part.schedule.buffers[root]) or "1"
     width = ops.STORAGE[root.value.dtype]
     size = 4 if width.memory == "f16" else width.size
+    return _aligned(size, elements)
+
+
+def _aligned(size: int, elements: str) -> str:
     return f"({size} * {elements} + {ALIGN - 1}) // {ALIGN} * {ALIGN}"
 
 
@@ -116,9 +171,13 @@ def _numbers(schedules: Sequence[Schedule], places: Sequence[Mapping[Root, Root]
     """Number the inputs, outputs and buffers of a kernel."""
     program = schedules[0].layout.program
     names: list[tuple[str, int] | Root] = [("in", i) for i, kind in enumerate(program.inputs) if kind is not None]
-    positions = [one.layout.program.position(i) for one in schedules for i in range(len(one.layout.program.outputs))]
+    positions = {one.layout.program.position(i) for one in schedules for i in range(len(one.layout.program.outputs))}
     names += [("out", i) for i in sorted(positions)]
     names += [root for one in places for root, home in one.items() if root is home]
     if len(names) > MAX_TENSORS:
         raise NotEmittableError("a kernel of more than 64 tensors")
-    return {name: i for i, name in enumerate(names)}
+    numbers = {name: i for i, name in enumerate(names)}
+    # What a phase reads that another has written is one and the same tensor.
+    count = len(program.inputs)
+    loads = {value.position for one in schedules for value in one.layout.values if isinstance(value, Load)}
+    return numbers | {("in", i): numbers["out", i - count] for i in sorted(loads) if i >= count}

@@ -43,6 +43,7 @@ class _Part:
             index = rest if atom is atoms[0] else f"{rest} % {count}"
             if self.schedule.tile and atom is self.schedule.tile[1]:
                 self.values.block = self.out.hold(Placed(f"{factor(index)} * {self.schedule.tile[2]}"), "lo")
+                self.values.index[atom] = Placed(factor(index))
             else:
                 self.values.index[atom] = self.out.hold(Placed(index), "k")
             if atom is not atoms[0]:
@@ -123,7 +124,7 @@ class _Part:
         inner = [atom for atom in order if atom not in bound]
         assert order[len(order) - len(inner) :] == tuple(inner), "a buffer's inner loops are not innermost"
         base = (
-            self.values.offset(order[: len(order) - len(inner)], {}, self.values.stored_count)
+            self.values.offset(order[: len(order) - len(inner)], {}, self.values.stored_count, shift=True)
             if len(inner) < len(order)
             else Placed("0")
         )

@@ -29,6 +29,13 @@ class Sizes:
         self.lines.append(f"{variable} = dims[{position}]{divisor}")
         self.names[unknown[0]] = variable
 
+    def cut(self, blocks: Size, whole: Size, length: int) -> None:
+        """Name the number of blocks of some length in a loop, where a call tells it."""
+        for name in set(blocks.names) - set(self.names):
+            variable = f"s{len(self.names)}"
+            self.lines.append(f"{variable} = ({self.text(whole)} + {length - 1}) // {length}")
+            self.names[name] = variable
+
     def hide(self) -> str:
         """Add and name a variable that is 0 in every call that passes the checks, which the compiler can't know.
 

@@ -70,6 +70,8 @@ class Values:
         tile = self.schedule.tile
         if not tile or atom is not tile[1]:
             return self.size(atom)
+        if self.program.cut:
+            return self.size(atom)
         if not atom.size.names:
             return str(-(-atom.size.factor // tile[2]))
         return f"(({self.size(atom)} + {tile[2] - 1}) // {tile[2]})"
