@@ -110,8 +110,9 @@ def _steps(first: tuple[int, ...], stride: tuple[int, ...], count: tuple[int, ..
 
 def output_rows(y: Array, groups: int) -> Array:
     """Write an output [N, O, *spatial] as rows [G, R, O / G] in the order of the design matrix."""
-    rows = np.moveaxis(y.reshape(*y.shape[:2], -1), 1, 2).reshape(-1, groups, y.shape[1] // groups)
-    return rows.transpose(1, 0, 2)
+    positions = math.prod(y.shape[2:])
+    rows = np.moveaxis(y.reshape(*y.shape[:2], positions), 1, 2)
+    return rows.reshape(len(y) * positions, groups, y.shape[1] // groups).transpose(1, 0, 2)
 
 
 def columns_of(weight: Array, window: Window) -> Array:
@@ -130,3 +131,9 @@ def weight_of(columns: Array, window: Window) -> Array:
         blocks = columns.reshape(groups, -1, taps, outputs).swapaxes(2, 3)
         return blocks.reshape(-1, outputs, *window.kernel)
     return columns.swapaxes(1, 2).reshape(groups * outputs, -1, *window.kernel)
+
+
+def class_columns(channels: Array, taps: int) -> Array:
+    """List the columns [n, m * taps] of classes of channels [n, m], numbered within a group."""
+    columns = channels[:, :, None] * taps + np.arange(taps)
+    return columns.reshape(len(channels), channels.shape[1] * taps)
