@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import platform
+import re
+
 import numpy as np
 import pytest
 
+from sartor.tools.prune.kernels import resources as module
 from sartor.tools.prune.kernels.resources import (
     AxisCount,
     NodeCost,
@@ -89,3 +93,9 @@ def test_a_unit_without_nodes_costs_nothing() -> None:
     assert costs_of_units(model, counts[0], np.array([1]), np.array([5])).tolist() == [0]
     assert walls(model, counts, 1, np.array([1, 2, 9]), 6.0).tolist() == [9]
     assert walls(model, counts, 1, np.array([1, 2, 9]), 5.0).tolist() == [1]
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="names of registers")
+def test_vectors_are_evaluated_side_by_side() -> None:
+    totals(random_model(3, 3), np.ones((20, 3)))
+    assert all(re.search(r"v(mul|add|fmadd\w+)pd.*[yz]mm", code) for code in module._totals.inspect_asm().values())

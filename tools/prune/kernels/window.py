@@ -69,10 +69,15 @@ def sliding(window: Window) -> Sliding:
     return Sliding(window.stride, begin, end, ones, backwards)
 
 
+def padded_shape(spatial: tuple[int, ...], slide: Sliding) -> tuple[int, ...]:
+    """Work out the spatial shape of a map with zeros inserted and padded."""
+    axes = zip(slide.begin, slide.insert, spatial, slide.end, strict=True)
+    return tuple(b + i * (n - 1) + 1 + e for b, i, n, e in axes)
+
+
 def spread(x: Array, slide: Sliding) -> Array:
     """Insert zeros between the positions of a map [N, C, *spatial] and pad it with zeros; negative padding crops."""
-    sizes = [i * (n - 1) + 1 for i, n in zip(slide.insert, x.shape[2:], strict=True)]
-    padded = [b + n + e for b, n, e in zip(slide.begin, sizes, slide.end, strict=True)]
+    padded = padded_shape(x.shape[2:], slide)
     made = np.zeros((*x.shape[:2], *padded), x.dtype)
     target, source = [], []
     for begin, step, size, length in zip(slide.begin, slide.insert, x.shape[2:], padded, strict=True):
