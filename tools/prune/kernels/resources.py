@@ -79,12 +79,9 @@ def _starts(lengths: Sequence[int]) -> Array:
 
 def totals(model: ResourceModel, counts: Array) -> Array:
     """Evaluate the cost [B] of vectors of counts [B, U]."""
-    blocks = -(-len(counts) // _BLOCK)
-    padded = np.zeros((blocks * _BLOCK, counts.shape[1]))
-    padded[: len(counts)] = counts
-    found = np.zeros((blocks, _BLOCK))
-    _totals(model, np.ascontiguousarray(padded.reshape(blocks, _BLOCK, counts.shape[1]).swapaxes(1, 2)), found)
-    return found.ravel()[: len(counts)]
+    found = np.zeros(len(counts))
+    _totals(model, np.ascontiguousarray(counts.T, np.float64), found)
+    return found
 
 
 def totals_reference(model: ResourceModel, counts: Array) -> Array:
@@ -122,27 +119,21 @@ def walls(model: ResourceModel, counts: Array, unit: int, choices: Array, budget
     return found
 
 
-_BLOCK = 16
-"""Vectors that are evaluated side by side."""
-
-
-@njit(error_model="numpy")
-def _totals(model: ResourceModel, counts: Array, found: Array) -> None:
-    """Add the cost of counts [.., U, _BLOCK] to found [.., _BLOCK]."""
-    axis, product = np.empty(_BLOCK), np.empty(_BLOCK)
-    for i in range(len(found)):
-        for v in range(len(model.coefficient)):
-            product[:] = model.coefficient[v]
-            for a in range(model.axis_start[v], model.axis_start[v + 1]):
-                axis[:] = model.const[a]
-                for t in range(model.term_start[a], model.term_start[a + 1]):
-                    kept = counts[i, model.term_unit[t]]
-                    for b in range(_BLOCK):
-                        axis[b] += model.term_multiple[t] * kept[b]
-                for b in range(_BLOCK):
-                    product[b] *= axis[b]
-            for b in range(_BLOCK):
-                found[i, b] += product[b]
+@njit(error_model="numpy", fastmath={"reassoc", "contract", "nsz"})
+def _totals(model: ResourceModel, counts_UB: Array, found: Array) -> None:
+    axis, product = np.empty(len(found)), np.empty(len(found))
+    for v in range(len(model.coefficient)):
+        product[:] = model.coefficient[v]
+        for a in range(model.axis_start[v], model.axis_start[v + 1]):
+            axis[:] = model.const[a]
+            for t in range(model.term_start[a], model.term_start[a + 1]):
+                multiple, kept = model.term_multiple[t], counts_UB[model.term_unit[t]]
+                for b in range(len(found)):
+                    axis[b] += multiple * kept[b]
+            for b in range(len(found)):
+                product[b] *= axis[b]
+        for b in range(len(found)):
+            found[b] += product[b]
 
 
 @njit(error_model="numpy")
