@@ -20,10 +20,10 @@ from tests.fuse import test_random_chains as random
 from tests.kits import fuse_kit as kit
 from tests.kits import random_chains as chains
 
+from sartor.share.triton_ahead import Resources
 from sartor.tools.fuse import ops
 from sartor.tools.fuse.align import gpu_program
 from sartor.tools.fuse.axes import NotEmittableError
-from sartor.tools.fuse.gpu_compile import Resources
 from sartor.tools.fuse.gpu_cost import Estimate, evaluate, expected, occupancy, together
 from sartor.tools.fuse.gpu_facts import A100, H100, H200, DeviceFacts, from_properties
 from sartor.tools.fuse.gpu_kernel import Config, GpuKernel, configurations, gpu_kernels

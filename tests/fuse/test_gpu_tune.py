@@ -20,9 +20,9 @@ from onnx import helper
 from tests.kits import fuse_kit as kit
 
 from sartor.share.cache import get, put
+from sartor.share.triton_ahead import Resources, Target
 from sartor.tools.fuse import gpu_tune
 from sartor.tools.fuse.align import gpu_program
-from sartor.tools.fuse.gpu_compile import Resources, Target
 from sartor.tools.fuse.gpu_cost import evaluate, expected
 from sartor.tools.fuse.gpu_facts import A100, H100
 from sartor.tools.fuse.gpu_kernel import Config, GpuKernel, SizesRefusedError, gpu_kernels

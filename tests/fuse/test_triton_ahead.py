@@ -16,8 +16,8 @@ from onnx import helper
 from tests.fuse import test_rules as rules
 from tests.kits import fuse_kit as kit
 
+from sartor.share.triton_ahead import Resources, Target
 from sartor.tools.fuse.align import gpu_program
-from sartor.tools.fuse.gpu_compile import Resources, Target
 from sartor.tools.fuse.gpu_facts import A100, H100
 from sartor.tools.fuse.gpu_kernel import (
     Config,

@@ -23,8 +23,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from sartor.share.triton_ahead import Resources
 from sartor.tools.fuse.coefficients import Caches, StockRates
-from sartor.tools.fuse.gpu_compile import Resources
 from sartor.tools.fuse.gpu_facts import (
     PARTITIONS,
     REGISTER_UNIT,

@@ -8,15 +8,9 @@ from functools import cached_property
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
+from sartor.share.triton_ahead import Resources, Target, compile_ahead, resources_of
 from sartor.tools.fuse import ops
-from sartor.tools.fuse.gpu_compile import (
-    FUSE_MULTIPLY_ADD,
-    Resources,
-    Target,
-    compile_ahead,
-    kernel_function,
-    resources_of,
-)  # fmt: skip
+from sartor.tools.fuse.gpu_compile import FUSE_MULTIPLY_ADD, kernel_function
 from sartor.tools.fuse.gpu_kernel import (
     Config,
     GpuKernel,
@@ -174,7 +168,8 @@ def compiled(kernel: GpuKernel, planned: Launch, target: Target) -> Any:
     """Compile a kernel ahead of time for the parameters of a launch."""
     signature = {name: f"*{_pointer(kernel, name)}" for name in kernel.part.tensors}
     signature |= dict.fromkeys(kernel.part.sizes, "i64" if planned.index_bits == 64 else "i32")
-    return compile_ahead(kernel.source, signature, constants(kernel, planned), options(planned), target)
+    function = kernel_function(kernel.source)
+    return compile_ahead(function, signature, constants(kernel, planned), options(planned), target)
 
 
 def _pointer(kernel: GpuKernel, name: str) -> str:

@@ -21,8 +21,9 @@ from typing import Any, Literal
 
 from sartor import __version__
 from sartor.share.cache import get, put
+from sartor.share.triton_ahead import Resources, Target
 from sartor.tools.fuse.gpu_clock import Clock
-from sartor.tools.fuse.gpu_compile import Resources, Target, compiles
+from sartor.tools.fuse.gpu_compile import compiles
 from sartor.tools.fuse.gpu_cost import Estimate, evaluate
 from sartor.tools.fuse.gpu_facts import DeviceFacts
 from sartor.tools.fuse.gpu_kernel import Config, GpuKernel, SizesRefusedError, configurations, fits

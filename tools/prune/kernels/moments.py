@@ -81,10 +81,10 @@ def moments(x: Array, window: Window, shift: Array) -> Moments:
     return sum_up(x, slide, empty)
 
 
-def _batches(x: Array, positions: int, rows: int) -> Iterator[Array]:
-    """Split a batch so that images times positions do not exceed a number of rows, if there is more than one image."""
-    images = max(rows // max(positions, 1), 1)
-    return (x[i : i + images] for i in range(0, len(x), images))
+def batches(images: int, positions: int) -> Iterator[tuple[int, int]]:
+    """Split images so that images times positions do not exceed CHUNK, if there is more than one image."""
+    most = max(CHUNK // max(positions, 1), 1)
+    return ((first, min(first + most, images)) for first in range(0, images, most))
 
 
 def _pad(x: Array, slide: Sliding, shift: Array) -> Array:
@@ -94,22 +94,9 @@ def _pad(x: Array, slide: Sliding, shift: Array) -> Array:
     return (x if trivial else spread(x, slide)) - by_channel
 
 
-def _by_rows(x: Array, slide: Sliding, total: Moments) -> Moments:
-    """Unfold some images at a time, as [G, K, R]: positions along the last axis are copied in runs."""
-    rows, (groups, columns) = 0, total.sums.shape
-    ones = np.ones(CHUNK, x.dtype)
-    for part in _batches(x, math.prod(x.shape[2:]), CHUNK):
-        design_GKR = _unfolded(_pad(part, slide, total.shift), slide).reshape(groups, columns, -1)
-        rows += design_GKR.shape[2]
-        for first in range(0, design_GKR.shape[2], CHUNK):
-            chunk = design_GKR[:, :, first : first + CHUNK]
-            np.add(total.gram, chunk @ chunk.swapaxes(1, 2), out=total.gram)
-            np.add(total.sums, chunk @ ones[: chunk.shape[2]], out=total.sums)
-    return Moments(rows, total.shift, total.gram, total.sums)
-
-
-def _unfolded(padded: Array, slide: Sliding) -> Array:
-    """Write what each tap reads as [C, T, N, *P]; a single tap of rows of features is a view."""
+def unfolded(x: Array, slide: Sliding, shift: Array) -> Array:
+    """Write what each tap reads, less the shift, as [C, T, N, *P]: positions along the last axis are copied in runs."""
+    padded = _pad(x, slide, shift)
     if padded.ndim == 2:
         return padded.T
     shape = output_shape(padded.shape[2:], slide)
@@ -120,6 +107,19 @@ def _unfolded(padded: Array, slide: Sliding) -> Array:
     return made
 
 
+def _by_rows(x: Array, slide: Sliding, total: Moments) -> Moments:
+    """Unfold some images at a time."""
+    rows, (groups, columns) = 0, total.sums.shape
+    ones = np.ones(CHUNK, x.dtype)
+    for first, last in batches(len(x), math.prod(x.shape[2:])):
+        design_GKR = unfolded(x[first:last], slide, total.shift).reshape(groups, columns, -1)
+        rows += design_GKR.shape[2]
+        for chunk in (design_GKR[:, :, i : i + CHUNK] for i in range(0, design_GKR.shape[2], CHUNK)):
+            np.add(total.gram, chunk @ chunk.swapaxes(1, 2), out=total.gram)
+            np.add(total.sums, chunk @ ones[: chunk.shape[2]], out=total.sums)
+    return Moments(rows, total.shift, total.gram, total.sums)
+
+
 def _by_distance(x: Array, slide: Sliding, total: Moments) -> Moments:
     """Sum products of channels with channels, one for each distance of two taps."""
     groups, taps = len(total.sums), len(slide.offsets)
@@ -127,11 +127,11 @@ def _by_distance(x: Array, slide: Sliding, total: Moments) -> Moments:
     blocks_TTGCC = np.zeros((taps, taps, groups, channels, channels))
     sums_TGC = np.zeros((taps, groups, channels))
     rows = 0
-    for part in _batches(x, x.shape[-1], CHUNK):
-        padded = _pad(part, slide, total.shift)
+    for first, last in batches(len(x), x.shape[-1]):
+        padded = _pad(x[first:last], slide, total.shift)
         output = output_shape(padded.shape[2:], slide)
-        rows += len(part) * math.prod(output)
-        grouped = padded.reshape(len(part), groups, channels, *padded.shape[2:])
+        rows += len(padded) * math.prod(output)
+        grouped = padded.reshape(len(padded), groups, channels, *padded.shape[2:])
         map_GPNC = np.ascontiguousarray(np.moveaxis(grouped, (0, 2), (-2, -1)))
         _add_sums(sums_TGC, map_GPNC, slide.offsets, output)
         for distance, pairs in _alike(slide.offsets).items():

@@ -69,10 +69,15 @@ def sliding(window: Window) -> Sliding:
     return Sliding(window.stride, begin, end, ones, backwards)
 
 
+def padded_shape(spatial: tuple[int, ...], slide: Sliding) -> tuple[int, ...]:
+    """Work out the spatial shape of a map with zeros inserted and padded."""
+    axes = zip(slide.begin, slide.insert, spatial, slide.end, strict=True)
+    return tuple(b + i * (n - 1) + 1 + e for b, i, n, e in axes)
+
+
 def spread(x: Array, slide: Sliding) -> Array:
     """Insert zeros between the positions of a map [N, C, *spatial] and pad it with zeros; negative padding crops."""
-    sizes = [i * (n - 1) + 1 for i, n in zip(slide.insert, x.shape[2:], strict=True)]
-    padded = [b + n + e for b, n, e in zip(slide.begin, sizes, slide.end, strict=True)]
+    padded = padded_shape(x.shape[2:], slide)
     made = np.zeros((*x.shape[:2], *padded), x.dtype)
     target, source = [], []
     for begin, step, size, length in zip(slide.begin, slide.insert, x.shape[2:], padded, strict=True):
@@ -110,8 +115,9 @@ def _steps(first: tuple[int, ...], stride: tuple[int, ...], count: tuple[int, ..
 
 def output_rows(y: Array, groups: int) -> Array:
     """Write an output [N, O, *spatial] as rows [G, R, O / G] in the order of the design matrix."""
-    rows = np.moveaxis(y.reshape(*y.shape[:2], -1), 1, 2).reshape(-1, groups, y.shape[1] // groups)
-    return rows.transpose(1, 0, 2)
+    positions = math.prod(y.shape[2:])
+    rows = np.moveaxis(y.reshape(*y.shape[:2], positions), 1, 2)
+    return rows.reshape(len(y) * positions, groups, y.shape[1] // groups).transpose(1, 0, 2)
 
 
 def columns_of(weight: Array, window: Window) -> Array:
@@ -130,3 +136,9 @@ def weight_of(columns: Array, window: Window) -> Array:
         blocks = columns.reshape(groups, -1, taps, outputs).swapaxes(2, 3)
         return blocks.reshape(-1, outputs, *window.kernel)
     return columns.swapaxes(1, 2).reshape(groups * outputs, -1, *window.kernel)
+
+
+def class_columns(channels: Array, taps: int) -> Array:
+    """List the columns [n, m * taps] of classes of channels [n, m], numbered within a group."""
+    columns = channels[:, :, None] * taps + np.arange(taps)
+    return columns.reshape(len(channels), channels.shape[1] * taps)
