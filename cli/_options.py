@@ -33,6 +33,18 @@ Shapes = Annotated[
     typer.Option("--shape", metavar="NAME=SIZES", help="Sizes of an input (ids=1,128) or an axis (batch=4)."),
 ]
 
+Shard = Annotated[
+    str, typer.Option("--shard", metavar="I/N", help="Do the I-th of N parts, as in a job array; 1/1 is all of it.")
+]
+
+
+def parse_shard(text: str) -> tuple[int, int]:
+    """Return which part of how many; raises UsageError for anything but `I/N` with 1 <= I <= N."""
+    number, _, count = text.partition("/")
+    if not (number.isdecimal() and count.isdecimal() and text.isascii() and 1 <= int(number) <= int(count)):
+        raise UsageError("it is no part", subject=f"--shard {text}", remedy="Write it as --shard 3/8, from 1/8 to 8/8")
+    return int(number), int(count)
+
 
 def parse_shapes(texts: Sequence[str] | None) -> dict[str, tuple[int, ...]]:
     """Return the sizes by input name; raises UsageError for anything but `NAME=SIZE,SIZE,...` once a name."""

@@ -1,4 +1,4 @@
-"""Make two small models, fuse them, verify them, and compare their speed with stock onnxruntime in one table."""
+"""Make two small models, prune the convolutional one, fuse all, and compare their speed with stock onnxruntime."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-SHAPES = {"encoder": "ids=8,128", "cnn": "image=8,3,32,32"}
+SHAPES = {"encoder": "ids=8,128", "cnn": "image=8,3,32,32", "pruned": "image=8,3,32,32"}
 HEADINGS = ("model", "groups", "dispatches", "largest difference", "onnxruntime", "sartor", "ratio")
 
 
@@ -81,6 +81,8 @@ def main() -> None:
     folder = parser.parse_args().folder
     subprocess.run([sys.executable, Path(__file__).with_name("make_models.py"), folder], check=True)
     try:
+        pruned = folder / "pruned.onnx"
+        sartor("prune", folder / "cnn.onnx", "--data", folder / "images.h5", "--flops", "0.5", "-o", pruned)
         print(table([measure(folder, name) for name in SHAPES]))
     except subprocess.CalledProcessError as error:
         # The command has already said why.

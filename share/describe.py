@@ -13,6 +13,7 @@ from sartor.share.errors import InputRefusedError
 from sartor.share.tables import Table
 
 if TYPE_CHECKING:
+    import h5py
     import onnx_ir as ir
 
     from sartor.share.history import Record
@@ -72,6 +73,7 @@ class Description:
     groups: tuple[Group, ...] = ()
     sparsity: dict[str, Any] | None = None
     tensors: tuple[TensorFact, ...] = ()
+    attributes: dict[str, Any] = field(default_factory=dict)
     history: tuple[Record, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
@@ -85,6 +87,7 @@ class Description:
             "groups": [group.as_json() for group in self.groups],
             "sparsity": self.sparsity,
             "tensors": [fact.as_json() for fact in self.tensors],
+            "attributes": self.attributes,
             "history": [record_json(record) for record in self.history],
         }
 
@@ -124,6 +127,7 @@ def tables(path: str, description: Description) -> list[Table]:
         Table(path, ("", ""), (("kind", description.kind), *_sparsity_rows(description.sparsity))),
         _tensor_table("inputs", description.inputs),
         _tensor_table("outputs", description.outputs),
+        Table("attributes", ("name", "value"), tuple((name, str(one)) for name, one in description.attributes.items())),
         _tensor_table("tensors", description.tensors),
         Table("operators", ("operator", "nodes"), tuple((name, str(n)) for name, n in description.operators.items())),
         _group_table(description.groups),
@@ -162,7 +166,17 @@ def _describe_hdf5(path: str | Path) -> Description:
 
     with open_hdf5(path) as file:
         file.visititems(visit)
-        return Description(kind="hdf5", tensors=tuple(found), history=tuple(read_hdf5(file, str(path))))
+        facts, history = _plain_attributes(file), tuple(read_hdf5(file, str(path)))
+        return Description(kind="hdf5", tensors=tuple(found), attributes=facts, history=history)
+
+
+def _plain_attributes(file: h5py.File) -> dict[str, Any]:
+    """Return the attributes of the root that are texts and numbers, but for our history."""
+    from sartor.share.history import KEY
+
+    found = {name: getattr(value, "item", lambda value=value: value)() for name, value in file.attrs.items()
+             if name != KEY and getattr(value, "size", 1) == 1}  # fmt: skip
+    return {name: value for name, value in found.items() if isinstance(value, str | int | float)}
 
 
 def _describe_safetensors(path: str | Path) -> Description:

@@ -98,6 +98,7 @@ def test_the_document_of_a_model_is_frozen(tmp_path: Path, sartor: RunSartor) ->
         ],
         "sparsity": {"elements": 14, "zeros": 10, "fraction": 0.714286, "sparsest": [sparse]},
         "tensors": [],
+        "attributes": {},
     }
 
 

@@ -109,6 +109,75 @@ def test_transfer_between_budgets(sartor: RunSartor, folder: Path) -> None:
     assert json.loads(done.stdout)["budget"] == {"resource": "params", "ratio": 0.7}
 
 
+def test_threads_change_nothing(sartor: RunSartor, folder: Path) -> None:
+    runs = [
+        sartor(
+            "prune",
+            "net.onnx",
+            "--data",
+            "images.h5",
+            "--flops",
+            "0.5",
+            "--episodes",
+            "4",
+            "--no-history",
+            "-@",
+            threads,
+            cwd=folder,
+        )
+        for threads in ("1", "2")
+    ]
+    assert runs[0].stdout
+    assert runs[0].stdout == runs[1].stdout
+
+
+def test_shards_are_merged(sartor: RunSartor, folder: Path) -> None:
+    """Each searches for itself; the last command evaluates nothing but the start, and takes the best of all."""
+    (folder / "runs").mkdir()
+    episodes = []
+    for shard in ("1/2", "2/2"):
+        name = f"runs/{shard[0]}.h5"
+        done = prune(sartor, folder, "--episodes", "5", "--shard", shard, "--save-history", name, "--dry-run")
+        assert done.returncode == 0, done.stderr
+        with h5py.File(folder / name) as file:
+            episodes.append((file["episodes/counts"][()], file["episodes/scores"][()]))
+    assert [len(scores) for _, scores in episodes] == [3, 2]
+    assert not np.array_equal(episodes[0][0][1], episodes[1][0][1])
+    done = prune(sartor, folder, "--episodes", "0", "--history", "runs", "--dry-run", "--json")
+    report = json.loads(done.stdout)
+    assert report["evaluated"] == 0
+    assert report["after"]["scores"]["val"] == pytest.approx(max(scores.max() for _, scores in episodes), abs=1e-6)
+
+
+def test_latency_and_distillation(sartor: RunSartor, folder: Path) -> None:
+    done = sartor(
+        "prune", "net.onnx", "--data", "images.h5", "--latency", "0.8", "--finetune", "2", "--distill", "--episodes",
+        "0", "-@", "1", "-o", "small.onnx", "--report", "r.json", cwd=folder,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    report = json.loads((folder / "r.json").read_text())
+    assert len(report["losses"]) == 2
+    assert report["after"]["macs"] < report["before"]["macs"]
+    onnx.checker.check_model(onnx.load(folder / "small.onnx"), full_check=True)
+
+
+def test_a_search_by_latency_is_resumed_with_its_latencies(sartor: RunSartor, folder: Path) -> None:
+    common = ["prune", "net.onnx", "--data", "images.h5", "--latency", "0.8", "-@", "1", "--dry-run"]
+    for arguments in (["--episodes", "1", "--save-history", "run.h5"], ["--episodes", "3", "--resume", "run.h5"]):
+        assert sartor(*common, *arguments, cwd=folder).returncode == 0
+    with h5py.File(folder / "run.h5") as file:
+        assert len(file["episodes/scores"]) == 3
+
+
+def test_a_history_is_inspected(sartor: RunSartor, folder: Path) -> None:
+    prune(sartor, folder, "--episodes", "2", "--save-history", "run.h5", "--dry-run")
+    facts = json.loads(sartor("inspect", "run.h5", "--json", cwd=folder).stdout)
+    found = facts["attributes"]
+    assert (found["kind"], found["budget"], found["ratio"]) == ("sartor.prune.history", "flops", 0.5)
+    assert (found["episodes"], found["best"]) == (2, pytest.approx(max(found["best"], 0)))
+    assert b"episodes" in sartor("inspect", "run.h5", cwd=folder).stdout
+
+
 def test_layers_that_are_kept(sartor: RunSartor, folder: Path) -> None:
     done = prune(sartor, folder, "--episodes", "0", "--keep", "conv_0", "--dry-run")
     assert done.returncode == 0
@@ -125,6 +194,11 @@ def test_layers_that_are_kept(sartor: RunSartor, folder: Path) -> None:
         (["--flops", "0.5"], 2, "--data: there is no data"),
         (["--data", "images.h5", "--flops", "1.5"], 2, "--flops: 1.5 is no share"),
         (["--data", "images.h5", "--flops", "0.0001"], 1, "of flops stay"),
+        (["--data", "images.h5", "--latency", "2"], 2, "--latency: 2 is no share"),
+        (["--data", "images.h5", "--flops", "0.5", "--distill"], 2, "there is nothing to distil"),
+        (["--data", "images.h5", "--flops", "0.5", "--finetune", "1"], 65, "it has no labels train/y"),
+        (["--data", "images.h5", "--flops", "0.5", "--shard", "3/2"], 2, "--shard 3/2: it is no part"),
+        (["--data", "images.h5", "--flops", "0.5", "--shard", "one"], 2, "--shard one: it is no part"),
         (["--data", "net.onnx", "--flops", "0.5"], 65, "net.onnx"),
         (["--data", "missing.h5", "--flops", "0.5"], 65, "missing.h5"),
         (["--data", "images.h5", "--flops", "0.5", "--metric", "accuracy"], 65, "it has no labels y"),

@@ -11,11 +11,12 @@ import onnx_ir as ir
 import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
 
-from sartor.share.shapes import infer_shapes
+from sartor.tools.prune.allocate import cost_of
 from sartor.tools.prune.channels import Channels
 from sartor.tools.prune.compact import compact, kept_of
 from sartor.tools.prune.factors import find_channels
-from sartor.tools.prune.units import Resources, Unit, find_units, resources, total
+from sartor.tools.prune.prepare import infer_all_shapes
+from sartor.tools.prune.units import Resources, Unit, find_units, resources
 from sartor.tools.prune.verify import masked
 
 Feed = dict[str, np.ndarray]
@@ -26,7 +27,7 @@ class Network:
     """A model with its channels found."""
 
     def __init__(self, model: ir.Model, keep: Sequence[str] = ()) -> None:
-        infer_shapes(model)
+        infer_all_shapes(model)
         self.model = model
         self.found: Channels = find_channels(model.graph, model.opset_imports[""])
         self.units: tuple[Unit, ...] = find_units(self.found, keep)
@@ -82,14 +83,14 @@ def check(network: Network, counts: Sequence[int], seed: int, feed: Feed) -> ir.
     """Check the model in which so many classes of every unit stay, and return it."""
     removed = network.removed(counts, seed)
     small = compact(network.model, network.found, removed)
-    infer_shapes(small)
+    infer_all_shapes(small)
     onnx.checker.check_model(onnx.load_from_string(serialized(small)), full_check=True)
     expected = run(masked(network.model, network.found, kept_of(network.found, removed)), feed)
     for mine, theirs in zip(run(small, feed), expected, strict=True):
         scale = max(float(np.abs(theirs).max()), 1.0)
         np.testing.assert_allclose(mine, theirs, rtol=0, atol=CLOSE * scale)
-    assert total(network.resources.parameters, counts) == parameters(small)
-    assert total(network.resources.macs, counts) == multiplications(small)
+    for nodes, counted in ((network.resources.parameters, parameters), (network.resources.macs, multiplications)):
+        assert cost_of(nodes, len(network.units)).total(np.array(counts, np.int64)) == counted(small)
     return small
 
 

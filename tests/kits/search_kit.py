@@ -6,22 +6,21 @@ from itertools import pairwise
 
 import numpy as np
 
+from sartor.tools.prune.allocate import cost_of
 from sartor.tools.prune.features import KINDS
 from sartor.tools.prune.history import History, Run
-from sartor.tools.prune.kernels.costs import product_costs
+from sartor.tools.prune.kernels.resources import AxisCount, NodeCost
 from sartor.tools.prune.problem import Counts, Problem
 from sartor.tools.prune.strategies.base import Strategy
 from sartor.tools.prune.strategies.fit import uniform
-from sartor.tools.prune.units import Count, Product
 
 
 def problem(seed: int, units: int = 8, ratio: float = 0.5, step: int = 2) -> Problem:
     """Make a chain of layers, each reading one unit and making the next; units matter unequally."""
     rng = np.random.default_rng(seed)
     sizes = rng.choice([8, 16, 32], units)
-    ends = [Count(3, ()), *(Count(0, ((u, 1),)) for u in range(units)), Count(10, ())]
-    products = [Product(int(9 * 4 ** rng.integers(2, 5)), pair) for pair in pairwise(ends)]
-    costs = product_costs(products)
+    ends = [AxisCount(3), *(AxisCount(0, ((u, 1),)) for u in range(units)), AxisCount(10)]
+    costs = cost_of([NodeCost(float(9 * 4 ** rng.integers(2, 5)), pair) for pair in pairwise(ends)], units)
     curves = tuple((1 - np.arange(n + 1) / n) ** rng.uniform(0.7, 4) * rng.uniform(0.05, 1) for n in sizes)
     facts = np.zeros((units, len(KINDS) + 6))
     facts[:, 0], facts[:, len(KINDS)] = 1, np.log2(sizes) / 12
@@ -54,6 +53,16 @@ def history(made: Problem, counts: np.ndarray, scores: np.ndarray, learned: dict
     """Make the history of a search."""
     base = uniform(made)
     run = Run(
-        "m" * 64, "d" * 64, "accuracy", "flops", 0.5, "ddpg", "uniform", 0, score(made, made.sizes), score(made, base)
+        "m" * 64,
+        "d" * 64,
+        "accuracy",
+        "flops",
+        0.5,
+        "ddpg",
+        "uniform",
+        0,
+        "1/1",
+        score(made, made.sizes),
+        score(made, base),
     )
     return History(run, made, base, counts, scores, learned)

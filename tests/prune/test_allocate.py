@@ -8,29 +8,42 @@ from time import perf_counter
 
 import numpy as np
 import pytest
-from tests.prune.test_kernels_resources import random_model
+from tests.prune.test_kernels_resources import random_nodes
 
 from sartor.share.errors import UsageError
 from sartor.tools.prune.allocate import (
     STEPS,
     Cost,
-    FunctionCost,
     Unit,
     allocate,
     choices_of,
-    model_cost,
-    widest,
-)  # fmt: skip
-from sartor.tools.prune.kernels.resources import (
-    AxisCount,
-    NodeCost,
-    resource_model,
-    totals,
-    totals_reference,
-    walls,
-)  # fmt: skip
+    cost_of,
+)
+from sartor.tools.prune.kernels.resources import AxisCount, NodeCost
 
 Array = np.ndarray
+
+
+class FunctionCost(Cost):
+    """A cost by any function from counts [B, U] to costs [B], of which nothing is known."""
+
+    def __init__(self, function: Callable[[Array], Array], units: int) -> None:
+        super().__init__(*vars(cost_of([], units)).values())
+        object.__setattr__(self, "function", function)
+
+    def total(self, counts: Array) -> float:
+        """Return the cost at counts [U]."""
+        return float(self.function(counts[None])[0])
+
+    def of_units(self, counts: Array, units: Array, values: Array) -> Array:
+        """Return the total [m] after each change."""
+        changed = np.tile(counts, (len(units), 1))
+        changed[np.arange(len(units)), units] = values
+        return self.function(changed)
+
+    def touched(self, unit: int) -> Array:
+        """Return all units."""
+        return np.arange(len(self.neighbours))
 
 
 def drawn_units(count: int, seed: int, convex: bool = True) -> list[Unit]:
@@ -101,7 +114,7 @@ def test_allocation_is_the_greedy_one(seed: int, share: float) -> None:
     axes = [AxisCount(3), *(AxisCount(0, ((u, 1),)) for u in range(8)), AxisCount(10)]
     nodes = [NodeCost(p, (a, b)) for p, a, b in zip([*positions, 1], axes, axes[1:], strict=False)]
     expected = by_definition(units, lambda counts: float(function(counts[None])[0]), budget)
-    for cost in (model_cost(resource_model(nodes, 8)), FunctionCost(function, 8)):
+    for cost in (cost_of(nodes, 8), FunctionCost(function, 8)):
         assert allocate(units, cost, budget).tolist() == expected
 
 
@@ -120,7 +133,7 @@ def check(units: list[Unit], cost: Cost, budget: float, counts: Array) -> None:
 def test_the_budget_is_met_as_closely_as_choices_allow(seed: int, share: float) -> None:
     """For any network of any sharing of units."""
     units = drawn_units(30, seed, convex=False)
-    cost = model_cost(random_model(30, 80, seed))
+    cost = cost_of(random_nodes(30, 80, seed), 30)
     least, full = (cost.total(np.array([unit.choices[end] for unit in units])) for end in (0, -1))
     budget = least + share * (full - least)
     counts = allocate(units, cost, budget)
@@ -182,8 +195,7 @@ def test_a_budget_that_cannot_be_met_is_refused() -> None:
 
 def test_neighbours_share_a_node() -> None:
     """A changed unit touches those in its nodes, all of whose other costs stay."""
-    model = random_model(15, 20)
-    cost = model_cost(model)
+    cost = cost_of(random_nodes(15, 20), 15)
     counts = np.random.default_rng(0).integers(1, 50, 15)
     units, values = np.arange(15), np.full(15, 7)
     before = cost.of_units(counts, units, values)
@@ -192,17 +204,6 @@ def test_neighbours_share_a_node() -> None:
         changed[unit] += 3
         differs = np.flatnonzero(cost.of_units(changed, units, values) != before)
         assert set(differs.tolist()) - {unit} == set(cost.touched(unit).tolist()) - {unit}
-
-
-def test_widest_is_the_wall() -> None:
-    model = random_model(12, 40)
-    rng = np.random.default_rng(3)
-    counts, choices = rng.integers(1, 64, (20, 12)), np.arange(4, 65, 4)
-    budget = float(np.median(totals(model, counts)))
-    costs = model_cost(model), FunctionCost(lambda batch: totals_reference(model, batch), 12)
-    for cost in costs:
-        found = [widest(cost, row, 5, choices, budget) for row in counts]
-        assert found == walls(model, counts, 5, choices, budget).tolist()
 
 
 @pytest.mark.parametrize(
@@ -222,7 +223,7 @@ def test_choices(arguments: tuple[int, int, int], expected: list[int]) -> None:
 
 def test_a_hundred_units_take_milliseconds() -> None:
     axes = [AxisCount(3), *(AxisCount(0, ((u, 1),)) for u in range(100)), AxisCount(10)]
-    cost = model_cost(resource_model([NodeCost(9.0, pair) for pair in itertools.pairwise(axes)], 100))
+    cost = cost_of([NodeCost(9.0, pair) for pair in itertools.pairwise(axes)], 100)
     rng = np.random.default_rng(0)
     units = [
         Unit(np.append(1, 1 - np.cumsum(np.sort(f)[::-1]) / f.sum()), choices_of(256, 8, 8))

@@ -38,7 +38,7 @@ def test_it_is_read_as_written(made: History, path: Path) -> None:
     found = read_history(path)
     assert found.run == made.run
     assert found.problem.names == PROBLEM.names
-    assert found.problem.costs.products == PROBLEM.costs.products
+    assert found.problem.costs.nodes == PROBLEM.costs.nodes
     for name in ("sizes", "least", "steps", "facts"):
         np.testing.assert_array_equal(getattr(found.problem, name), getattr(PROBLEM, name))
     np.testing.assert_array_equal(found.counts, made.counts)

@@ -6,10 +6,12 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+from scipy.stats import spearmanr
 from tests.kits import search_kit as kit
 
+from sartor.tools.prune.assistant import Assistant
 from sartor.tools.prune.problem import Problem, Walker
-from sartor.tools.prune.strategies.base import HillClimb, Random, Strategy
+from sartor.tools.prune.strategies.base import HillClimb, Random, Strategy, changed
 from sartor.tools.prune.strategies.fit import filled, fitted, uniform
 from sartor.tools.prune.strategies.learned import Learned, walks_of
 
@@ -74,6 +76,44 @@ def test_counts_are_walked_to_again() -> None:
         again = walker.retrace(walk.counts)
         assert np.array_equal(again.counts, walk.counts)
         np.testing.assert_allclose(again.actions, walk.actions, atol=1e-12)
+
+
+def test_the_assistant_learns_what_matters() -> None:
+    """After some episodes its predictions rank allocations that it has not seen."""
+    rng = np.random.default_rng(4)
+    assistant = Assistant(PROBLEM)
+    base, original = kit.score(PROBLEM, uniform(PROBLEM)), kit.score(PROBLEM, PROBLEM.sizes)
+    drawn = changed(PROBLEM, uniform(PROBLEM), rng, 90)
+    rewards = np.array([(kit.score(PROBLEM, one) - base) / (original - base) for one in drawn])
+    for counts, reward in zip(drawn[:60], rewards[:60], strict=True):
+        assistant.observe(counts, float(reward))
+    assert assistant.trusted
+    assert spearmanr(assistant.predict(drawn[60:]), rewards[60:]).statistic > 0.9
+    sampled = assistant.draw(drawn, np.random.default_rng(0))
+    assert np.array_equal(sampled, assistant.draw(drawn, np.random.default_rng(0)))
+    assert spearmanr(sampled, rewards).statistic > 0.7
+
+
+def test_an_assistant_that_is_wrong_is_not_trusted() -> None:
+    assistant, rng = Assistant(PROBLEM), np.random.default_rng(0)
+    for counts in changed(PROBLEM, uniform(PROBLEM), rng, 25):
+        assistant.observe(counts, float(rng.normal()))
+    assert not assistant.trusted
+
+
+@pytest.mark.parametrize("arm", ["assistant", "all"])
+def test_the_assistant_beats_chance(arm: str) -> None:
+    """On searches of thirty episodes, against allocations drawn at random."""
+    ours, theirs = [], []
+    for seed in range(6):
+        problem = kit.problem(seed)
+        earlier = kit.history(problem, *kit.search(Random(problem, uniform(problem), 5), problem, 12), {})
+        history = (earlier,) if arm == "all" else ()
+        learned = Learned(problem, uniform(problem), seed, history, "augmented" if history else "none", True)
+        ours.append(kit.search(learned, problem, 30)[1].max())
+        theirs.append(kit.search(Random(problem, uniform(problem), seed), problem, 30)[1].max())
+    assert np.mean(ours) > np.mean(theirs)
+    assert sum(a > b for a, b in zip(ours, theirs, strict=True)) >= 5
 
 
 def test_relabelled_walks_meet_their_budgets() -> None:

@@ -7,11 +7,8 @@ import pytest
 from tests.kits import prune_kit as kit
 from tests.kits.zoo import ZOO, exported, feed
 
-UNKNOWN = {"vit_fused"}
-"""Networks some of whose shapes no inference of ours finds (Expand to a computed target): there nothing is counted."""
 
-
-@pytest.mark.parametrize("name", sorted(set(ZOO) - UNKNOWN))
+@pytest.mark.parametrize("name", sorted(ZOO))
 def test_networks(name: str) -> None:
     """All channels, one of each unit, and two random numbers of them."""
     network = kit.Network(kit.read(exported(name, dynamic_batch=True)))
@@ -20,9 +17,3 @@ def test_networks(name: str) -> None:
     random = [[int(rng.integers(1, size + 1)) for size in network.full] for _ in range(2)]
     for counts in (network.full, [1] * len(network.units), *random):
         kit.check(network, counts, 0, inputs)
-
-
-@pytest.mark.parametrize("name", sorted(UNKNOWN))
-def test_unknown_shapes_keep_channels(name: str) -> None:
-    """What can't be followed is kept, without a failure."""
-    assert kit.Network(kit.read(exported(name, dynamic_batch=True))).units == ()

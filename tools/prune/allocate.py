@@ -7,44 +7,50 @@ network is needed, and no unit can be wider by one choice at the end.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import Protocol
 
 import numpy as np
 
 from sartor.share.errors import UsageError
-from sartor.tools.prune.kernels.resources import ResourceModel, costs_of_units, totals
+from sartor.tools.prune.kernels.resources import (
+    NodeCost,
+    ResourceModel,
+    costs_of_units,
+    resource_model,
+    totals,
+    walls,
+)  # fmt: skip
 from sartor.tools.prune.kernels.window import Array
 
 STEPS = 16
 """Steps from the full width of a unit to nothing."""
 
 
-class Cost(Protocol):
-    """What a network costs as a function of counts: multiply-adds, parameters, or latency by a table."""
-
-    def total(self, counts: Array) -> float:
-        """Return the cost at counts [U]."""
-
-    def of_units(self, counts: Array, units: Array, values: Array) -> Array:
-        """Return costs [m], but for a constant of each unit, if unit `units[i]` alone kept `values[i]`."""
-
-    def touched(self, unit: int) -> Array:
-        """Return the units, itself among them, whose `of_units` may differ once this one has changed."""
-
-
 @dataclass(frozen=True)
-class ModelCost:
-    """A cost by a resource model; `neighbours[u]` are the units that have a part in a node of unit u."""
+class Cost:
+    """What a network costs as a function of counts: multiply-adds, parameters, or microseconds.
 
+    `nodes` say what it is a sum of, `model` is the same in arrays, and `neighbours[u]` are the units that have a part
+    in a node of unit u.
+    """
+
+    nodes: tuple[NodeCost, ...]
     model: ResourceModel
     neighbours: tuple[Array, ...]
 
     def total(self, counts: Array) -> float:
         """Return the cost at counts [U]."""
         return float(totals(self.model, counts[None])[0])
+
+    def totals(self, counts: Array) -> Array:
+        """Return the costs [B] at counts [B, U]."""
+        return totals(self.model, counts)
+
+    def walls(self, counts: Array, unit: int, choices: Array, budget: float) -> Array:
+        """Return the largest of ascending choices [B] of a unit within a budget, or the first, at counts [B, U]."""
+        return walls(self.model, counts, unit, choices, budget)
 
     def of_units(self, counts: Array, units: Array, values: Array) -> Array:
         """Return the costs [m] of the nodes of units."""
@@ -55,37 +61,14 @@ class ModelCost:
         return self.neighbours[unit]
 
 
-def model_cost(model: ResourceModel) -> ModelCost:
-    """Find the neighbours of every unit of a resource model."""
-    found = []
-    for unit in range(len(model.unit_start) - 1):
-        nodes = model.unit_nodes[model.unit_start[unit] : model.unit_start[unit + 1]]
-        axes = [a for v in nodes for a in range(model.axis_start[v], model.axis_start[v + 1])]
-        terms = [model.term_unit[model.term_start[a] : model.term_start[a + 1]] for a in axes]
-        found.append(np.unique(np.concatenate([*terms, [unit]])).astype(np.int64))
-    return ModelCost(model, tuple(found))
-
-
-@dataclass(frozen=True)
-class FunctionCost:
-    """A cost of some units by any function from counts [B, U] to costs [B], such as a sum of measured latencies."""
-
-    function: Callable[[Array], Array]
-    units: int
-
-    def total(self, counts: Array) -> float:
-        """Return the cost at counts [U]."""
-        return float(self.function(counts[None])[0])
-
-    def of_units(self, counts: Array, units: Array, values: Array) -> Array:
-        """Return the total [m] after each change."""
-        changed = np.tile(counts, (len(units), 1))
-        changed[np.arange(len(units)), units] = values
-        return self.function(changed)
-
-    def touched(self, unit: int) -> Array:
-        """Return all units, because nothing is known of the function."""
-        return np.arange(self.units)
+def cost_of(nodes: Sequence[NodeCost], units: int) -> Cost:
+    """Lay nodes out in arrays, and find the neighbours of every unit."""
+    model, found = resource_model(nodes, units), []
+    for unit in range(units):
+        parts = [nodes[v] for v in model.unit_nodes[model.unit_start[unit] : model.unit_start[unit + 1]]]
+        near = {other for node in parts for axis in node.axes for other, _ in axis.terms}
+        found.append(np.array(sorted(near | {unit}), np.int64))
+    return Cost(tuple(nodes), model, tuple(found))
 
 
 @dataclass(frozen=True)
@@ -103,17 +86,6 @@ def choices_of(classes: int, multiple: int, least: int) -> Array:
     """List the counts from `least` up that are multiples, and the full width."""
     counts = np.arange(multiple, classes, multiple)
     return np.append(counts[counts >= least], classes)
-
-
-def widest(cost: Cost, counts: Array, unit: int, choices: Array, budget: float) -> int:
-    """Return the largest choice of a unit that keeps the total at the other counts [U] within a budget, or the first.
-
-    For a resource model, `kernels.resources.walls` does this for many vectors of counts.
-    """
-    values = np.append(choices, counts[unit])
-    costs = cost.of_units(counts, np.full(len(values), unit), values)
-    fits = cost.total(counts) + costs[:-1] - costs[-1] <= budget
-    return int(choices[fits][-1] if fits.any() else choices[0])
 
 
 def allocate(units: Sequence[Unit], cost: Cost, budget: float) -> Array:

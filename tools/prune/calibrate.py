@@ -1,100 +1,88 @@
-"""What layers read on calibration samples: second moments, from which every pruned layer is refitted in closed form.
+"""What layers read on calibration samples: the statistics from which every pruned layer is refitted (`refit.py`).
 
-A layer computes Y = A W + b from its design matrix A. When only the columns S of A are left, the least-squares weights
-are (G_SS + ridge)^-1 G_S: W, where G = A^T A is centred if the layer has a bias, which then takes up the rest. The
-inputs are those of the unpruned model, so that the weights of a layer depend on nothing but what it still reads.
+The inputs are those of the unpruned model, so that the weights of a layer depend on nothing but what it still reads.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
-from scipy.linalg import cho_factor, cho_solve, cholesky, solve_triangular
 
 from sartor.tools.prune.channels import Channels, Layer
 from sartor.tools.prune.data import Split
 from sartor.tools.prune.evaluate import Runner
 from sartor.tools.prune.kernels.moments import Moments, moments, shift_of
-from sartor.tools.prune.kernels.window import DENSE, Window, columns_of
+from sartor.tools.prune.kernels.window import DENSE, Window, columns_of, output_shape, sliding
+from sartor.tools.prune.refit import Statistics, own_statistics
 
-Floats = NDArray[np.float64]
-RIDGE = 1e-5
-"""Added to the diagonal of a Gram, as a share of its mean."""
+BATCH, BATCH_BYTES = 64, 1 << 28
+"""Samples that are run at a time, and bytes that they may leave behind."""
 
-BATCH = 64
+ENOUGH_ROWS, ROWS_A_COLUMN = 1 << 16, 64
+"""Rows of a design matrix beyond which more tell nothing new: in all, and for each of its columns."""
+
+MOST_COLUMNS = 6144
+"""Columns of a design matrix whose Gram fits: 300 MB. Layers that read more keep their weights."""
 
 
 @dataclass(frozen=True, eq=False)
-class Statistics:
-    """A layer with the Gram of its design matrix [G, K, K], its column means [G, K] and its weight W [G, K, O / G].
-
-    The Gram is divided by the number of rows, and centred where the layer has room for a bias. `labels` are the atoms
-    of the columns' channels [K].
-    """
+class Reading:
+    """A layer with the statistics of its refit; `labels` are the atoms of the columns' channels [K]."""
 
     layer: Layer
     window: Window
-    gram: Floats
-    means: Floats
-    weight: Floats
     labels: NDArray[np.int64]
     biased: bool
+    statistics: Statistics
 
-    @cached_property
+    @property
     def energy(self) -> float:
         """The mean square of the output, about its mean where there is a bias."""
-        return float(np.einsum("gko,gkl,glo->", self.weight, self.gram, self.weight))
-
-    def refit(self, kept: NDArray[np.bool_]) -> tuple[Floats, Floats]:
-        """Return the weights of kept columns (K,), zero elsewhere, and what is added to the bias [G, O / G]."""
-        found = np.zeros_like(self.weight)
-        for group, (gram, weight) in enumerate(zip(self.gram, self.weight, strict=True)):
-            left = gram[np.ix_(kept, kept)] + self._ridge(group) * np.eye(int(kept.sum()))
-            found[group, kept] = cho_solve(cho_factor(left, lower=True), gram[kept] @ weight)
-        moved = np.einsum("gk,gko->go", self.means, self.weight - found)
-        return found, moved if self.biased else np.zeros_like(moved)
-
-    def residuals(self, blocks: Sequence[NDArray[np.bool_]], always: NDArray[np.bool_]) -> Floats:
-        """Return the share of the output's energy that is lost when the first k blocks of columns stay, k from 0 on.
-
-        The columns `always` (K,) stay in any case. One Cholesky factor serves all k: what the first columns explain
-        does not depend on later ones.
-        """
-        order = np.concatenate([np.flatnonzero(block) for block in (always, *blocks)])
-        ends = np.cumsum([block.sum() for block in (always, *blocks)])
-        explained = np.zeros(len(order) + 1)
-        for group, (gram, weight) in enumerate(zip(self.gram, self.weight, strict=True)):
-            ordered = gram[np.ix_(order, order)] + self._ridge(group) * np.eye(len(order))
-            factor = cholesky(ordered, lower=True)
-            parts = solve_triangular(factor, (gram @ weight)[order], lower=True)
-            explained[1:] += np.cumsum(np.square(parts).sum(1))
-        lost = 1 - explained[ends] / max(self.energy, 1e-30)
-        return np.minimum.accumulate(np.clip(lost, 0, 1))
-
-    def _ridge(self, group: int) -> float:
-        return float(RIDGE * np.trace(self.gram[group]) / self.gram.shape[1] + 1e-12)
+        return float(self.statistics.energy.sum())
 
 
-def calibrate(model: ir.Model, found: Channels, split: Split, threads: int) -> list[Statistics]:
+def calibrate(model: ir.Model, found: Channels, split: Split, threads: int) -> list[Reading]:
     """Run the samples once and sum up what every layer that can be refitted reads."""
-    layers = [layer for layer in found.layers if refittable(layer)]
+    layers = [layer for layer in found.layers if refittable(layer) and columns(layer) <= MOST_COLUMNS]
     names = list(dict.fromkeys(str(_data(layer).name) for layer in layers))
     sums: dict[int, Moments] = {}
     windows = [window_of(layer) for layer in layers]
     runner = Runner(model, threads, names) if names else None
-    for batch in runner.batches(split.inputs, BATCH) if runner else ():
+    for batch in runner.batches(split.inputs, _batch(layers, split)) if runner else ():
         for i, (layer, window) in enumerate(zip(layers, windows, strict=True)):
             x = _rows(batch[str(_data(layer).name)], layer)
+            x = x[:: _stride(x, window, len(split), columns(layer))]
             shift = sums[i].shift if i in sums else shift_of(x, window)
             part = moments(x, window, shift)
             sums[i] = sums[i] + part if i in sums else part
-    return [_statistics(layer, windows[i], sums[i], found) for i, layer in enumerate(layers)]
+    return [_reading(layer, windows[i], sums[i], found) for i, layer in enumerate(layers)]
+
+
+def columns(layer: Layer) -> int:
+    """Count the columns of a layer's design matrix in each group."""
+    shape = [int(size) for size in layer.weight.shape or () if isinstance(size, int)]
+    taps = math.prod(shape[2:]) if layer.node.op_type in ("Conv", "ConvTranspose") else 1
+    return len(layer.inputs) // layer.groups * taps
+
+
+def _batch(layers: Sequence[Layer], split: Split) -> int:
+    """Choose how many samples are run at a time, as far as sizes are known."""
+    shapes = {value: value.shape for value in map(_data, layers) if value.shape is not None}
+    sample = 4 * sum(math.prod(int(n) for n in shape[1:] if isinstance(n, int)) for shape in shapes.values())
+    return max(min(BATCH_BYTES // max(sample, 1), BATCH, len(split)), 1)
+
+
+def _stride(x: NDArray[Any], window: Window, samples: int, width: int) -> int:
+    """Return which of so many rows or maps of a batch are enough: every first, second, ..."""
+    positions = math.prod(output_shape(x.shape[2:], sliding(window)))
+    share = len(x) * positions * max(samples // BATCH, 1)
+    return max(min(share // max(ENOUGH_ROWS, ROWS_A_COLUMN * width), len(x)), 1)
 
 
 def refittable(layer: Layer) -> bool:
@@ -157,19 +145,23 @@ def _rows(x: NDArray[Any], layer: Layer) -> NDArray[Any]:
     return x.reshape(-1, x.shape[-1]) if layer.node.op_type in ("Gemm", "MatMul") else x
 
 
-def _statistics(layer: Layer, window: Window, sums: Moments, found: Channels) -> Statistics:
-    rows = max(sums.rows, 1)
-    shifts = np.repeat(sums.shift.astype(np.float64), window.taps).reshape(layer.groups, -1)
-    small = sums.sums / rows
+def _reading(layer: Layer, window: Window, sums: Moments, found: Channels) -> Reading:
     biased = has_room_for_bias(layer)
-    gram = sums.gram / rows - small[:, :, None] * small[:, None]
-    means = small + shifts
-    if not biased:
-        gram = gram + means[:, :, None] * means[:, None]
     assert layer.weight.const_value is not None
     content = layer.weight.const_value.numpy().astype(np.float64)
     if layer.node.op_type == "Gemm" and layer.input_axis == 1:
         content = content.T
+    weight = columns_of(content, window)
     labels = found.axes[layer.weight][layer.input_axis]
     assert labels is not None
-    return Statistics(layer, window, gram, means, columns_of(content, window), labels.repeat(window.taps), biased)
+    bias = _bias(layer).reshape(weight.shape[0], -1) if biased else None
+    return Reading(layer, window, labels.repeat(window.taps), biased, own_statistics(sums, weight, bias))
+
+
+def _bias(layer: Layer) -> NDArray[np.float64]:
+    """Return the bias of a layer (outputs,), zeros where it has none."""
+    bias = layer.node.inputs[2] if len(layer.node.inputs) > 2 else None
+    if bias is None:
+        return np.zeros(len(layer.outputs))
+    assert bias.const_value is not None
+    return bias.const_value.numpy().astype(np.float64)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +16,8 @@ from sartor.share.runtime import stock_options
 from sartor.tools.prune.data import Split
 
 Arrays = dict[str, NDArray[Any]]
-BATCH = 256
+BATCH = 64
+"""Samples of a run: few enough for caches, and always as many, so that threads change nothing."""
 
 
 @dataclass(frozen=True)
@@ -65,29 +67,36 @@ class Runner:
 
     def batches(self, inputs: Arrays, size: int = BATCH) -> Iterator[Arrays]:
         """Run samples in batches and yield what is fetched, by name."""
-        count = len(next(iter(inputs.values())))
-        for begin in range(0, count, size):
-            feed = {name: array[begin : begin + size] for name, array in inputs.items()}
-            yield dict(zip(self.names, self._session.run(self.names, feed), strict=True))
+        return (self._run(inputs, begin, size) for begin in range(0, samples_of(inputs), size))
 
-    def outputs(self, inputs: Arrays) -> Arrays:
-        """Run samples and return what is fetched, whole."""
-        parts = list(self.batches(inputs))
+    def outputs(self, inputs: Arrays, workers: int = 1) -> Arrays:
+        """Run samples, so many batches at a time, and return what is fetched, whole."""
+        with ThreadPoolExecutor(workers) as pool:
+            parts = list(pool.map(lambda begin: self._run(inputs, begin, BATCH), range(0, samples_of(inputs), BATCH)))
         return {name: np.concatenate([part[name] for part in parts]) for name in self.names}
+
+    def _run(self, inputs: Arrays, begin: int, size: int) -> Arrays:
+        feed = {name: array[begin : begin + size] for name, array in inputs.items()}
+        return dict(zip(self.names, self._session.run(self.names, feed), strict=True))
+
+
+def samples_of(inputs: Arrays) -> int:
+    """Return the number of samples."""
+    return len(next(iter(inputs.values())))
 
 
 @dataclass(frozen=True)
 class Judge:
-    """Scores models on a split; `wanted` is what the original gives there."""
+    """Scores models on a split by so many workers; `wanted` is what the original gives there."""
 
     metric: Metric
     split: Split
     wanted: Arrays
-    threads: int = 1
+    workers: int = 1
 
     def score(self, model: ir.Model) -> float:
         """Run a model on the split and return the metric."""
-        return self.score_outputs(Runner(model, self.threads).outputs(self.split.inputs))
+        return self.score_outputs(Runner(model).outputs(self.split.inputs, self.workers))
 
     def score_outputs(self, outputs: Arrays) -> float:
         """Return the metric of what a model gave on the split."""
@@ -96,9 +105,9 @@ class Judge:
         return float(np.mean([_within(outputs[name], y, self.metric.top) for name, y in self.split.labels.items()]))
 
 
-def make_judge(model: ir.Model, split: Split, metric: Metric, threads: int, subject: str) -> Judge:
+def make_judge(model: ir.Model, split: Split, metric: Metric, workers: int, subject: str) -> Judge:
     """Prepare a judge; raises InputRefusedError where labels are missing or are no classes of the model."""
-    wanted = Runner(model, threads).outputs(split.inputs)
+    wanted = Runner(model).outputs(split.inputs, workers)
     if metric.labelled:
         if not split.labels:
             raise InputRefusedError("it has no labels y", subject=subject, remedy="Add them, or use --metric likeness")
@@ -107,7 +116,7 @@ def make_judge(model: ir.Model, split: Split, metric: Metric, threads: int, subj
             if labels.dtype.kind not in "iu" or labels.min() < 0 or labels.max() >= classes:
                 reason = f"labels of {name!r} are not numbers from 0 to {classes - 1}"
                 raise InputRefusedError(reason, subject=subject, remedy="Store the number of the class")
-    return Judge(metric, split, wanted, threads)
+    return Judge(metric, split, wanted, workers)
 
 
 def likeness(outputs: Arrays, wanted: Arrays) -> float:

@@ -1,6 +1,6 @@
 """The history of a search in HDF5: what was searched, every episode, and what was learned; never code.
 
-    /              attributes: kind, schema, and the facts of `Run`
+    /              attributes: kind, schema, the facts of `Run`; for people, the number of episodes and the best score
     /units         names, sizes, least, steps, facts (units, facts), base; curves/<u> (size + 1,); products, as JSON
     /episodes      counts (episodes, units), scores (episodes,)
     /learned/...   arrays by name: the agent's parameters
@@ -24,9 +24,9 @@ from numpy.typing import NDArray
 from sartor.share.artifact import Kind, identify, open_hdf5, write_bytes
 from sartor.share.artifact.contents import damaged
 from sartor.share.errors import InputRefusedError, UsageError
-from sartor.tools.prune.kernels.costs import product_costs
+from sartor.tools.prune.allocate import cost_of
+from sartor.tools.prune.kernels.resources import AxisCount, NodeCost
 from sartor.tools.prune.problem import Counts, Floats, Problem
-from sartor.tools.prune.units import Count, Product
 
 if TYPE_CHECKING:
     import h5py
@@ -47,6 +47,7 @@ class Run:
     strategy: str
     start: str
     seed: int
+    shard: str
     original: float
     uniform: float
 
@@ -84,6 +85,7 @@ def write_history(history: History, target: str | Path) -> None:
     buffer = io.BytesIO()
     with h5py.File(buffer, "w", libver="latest") as file:
         file.attrs.update({"kind": KIND, "schema": SCHEMA, **asdict(history.run)})
+        file.attrs.update({"episodes": len(history.scores), "best": float(history.scores.max(initial=-np.inf))})
         _write_problem(file.create_group("units"), history.problem, history.base)
         file["episodes/counts"], file["episodes/scores"] = history.counts, history.scores
         for name, array in sorted(history.learned.items()):
@@ -98,7 +100,9 @@ def _write_problem(group: h5py.Group, problem: Problem, base: Counts) -> None:
     for name in ("sizes", "least", "steps", "facts", "budget"):
         group[name] = getattr(problem, name)
     group["base"] = base
-    group["products"] = json.dumps([[one.fixed, [[a.fixed, a.of] for a in one.axes]] for one in problem.costs.products])
+    group["products"] = json.dumps(
+        [[one.coefficient, [[a.const, a.terms] for a in one.axes]] for one in problem.costs.nodes]
+    )
     for i, curve in enumerate(problem.curves):
         group[f"curves/{i}"] = curve
 
@@ -152,7 +156,7 @@ def _parse(file: h5py.File) -> History:
 def _parse_problem(group: h5py.Group) -> Problem:
     sizes, least, steps = (group[name][()].astype(np.int64) for name in ("sizes", "least", "steps"))
     products = json.loads(group["products"][()])
-    costs = [Product(int(n), tuple(Count(int(f), _pairs(of)) for f, of in axes)) for n, axes in products]
+    nodes = [NodeCost(float(n), tuple(_axis(const, of, len(sizes)) for const, of in axes)) for n, axes in products]
     return Problem(
         tuple(name.decode() for name in group["names"][()]),
         sizes,
@@ -160,13 +164,14 @@ def _parse_problem(group: h5py.Group) -> Problem:
         steps,
         tuple(group[f"curves/{i}"][()].astype(np.float64) for i in range(len(sizes))),
         group["facts"][()].astype(np.float64),
-        product_costs(costs),
+        cost_of(nodes, len(sizes)),
         float(group["budget"][()]),
     )
 
 
-def _pairs(of: list[list[int]]) -> tuple[tuple[int, int], ...]:
-    return tuple((int(unit), int(times)) for unit, times in of)
+def _axis(const: int, pairs: list[list[int]], units: int) -> AxisCount:
+    assert all(0 <= unit < units for unit, _ in pairs)
+    return AxisCount(int(const), tuple((int(unit), int(times)) for unit, times in pairs))
 
 
 def _plain(value: Any) -> Any:
@@ -182,7 +187,7 @@ def _check(history: History) -> None:
     assert (history.counts >= 1).all()
     assert (history.counts <= problem.sizes).all()
     assert (problem.steps >= 1).all()
-    assert ((problem.costs.units >= 0) & (problem.costs.units < count)).all()
+    assert all(np.isfinite(node.coefficient) for node in problem.costs.nodes)
     arrays: list[NDArray[Any]] = [history.scores, problem.facts, *problem.curves, *history.learned.values()]
     assert all(np.isfinite(array).all() for array in arrays)
     assert isinstance(history.run.seed, int)

@@ -5,16 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from sartor.tools.prune.calibrate import Statistics
+from sartor.tools.prune.calibrate import Reading
 from sartor.tools.prune.channels import Channels
 from sartor.tools.prune.compact import Tuned, compact, kept_of
+from sartor.tools.prune.kernels.saliency import Part, saliency
 from sartor.tools.prune.kernels.window import weight_of
 from sartor.tools.prune.problem import Counts, Floats
+from sartor.tools.prune.refit import Nested, Refit, nest, refit, refit_first
+from sartor.tools.prune.refit_order import Consumer, backward_greedy
 from sartor.tools.prune.units import Unit
 
 MEMORY = 4096
@@ -24,23 +28,42 @@ MEMORY = 4096
 class Network:
     """A model, its channels, its units, whose classes come from the most important on, and what its layers read."""
 
-    def __init__(
-        self, model: ir.Model, found: Channels, units: Sequence[Unit], statistics: Sequence[Statistics]
-    ) -> None:
-        self.model, self.found, self.statistics = model, found, tuple(statistics)
+    def __init__(self, model: ir.Model, found: Channels, units: Sequence[Unit], readings: Sequence[Reading]) -> None:
+        self.model, self.found, self.readings = model, found, tuple(readings)
         self._roots = found.atoms.roots()
         self.units = tuple(self._ordered(unit) for unit in units)
         self._refits: dict[tuple[int, bytes], tuple[Floats, Floats]] = {}
+        self._nested: dict[int, Nested] = {}
 
     def _ordered(self, unit: Unit) -> Unit:
-        """Sort the classes by the energy that the readers' weights draw from them; the first of equals first."""
-        weight = np.zeros(self.found.atoms.count)
-        for one in self.statistics:
-            if one.layer in unit.readers:
-                drawn = np.einsum("gkk,gko->k", one.gram, np.square(one.weight)) / max(one.energy, 1e-30)
-                np.add.at(weight, self._roots[one.labels], drawn)
-        order = np.argsort(-weight[unit.classes], kind="stable")
+        """Sort the classes by what their loss costs the readers, or by their weights where no reader is refitted."""
+        consumers = [
+            Consumer(one.statistics, self._columns(one, unit)) for one in self.readings if one.layer in unit.readers
+        ]
+        order = backward_greedy(consumers) if consumers else self._by_weight(unit)
         return replace(unit, classes=unit.classes[order])
+
+    def _by_weight(self, unit: Unit) -> NDArray[np.int64]:
+        """Order the classes by the norm of all weights that hold them."""
+        place = np.full(self.found.atoms.count, -1)
+        place[unit.classes] = np.arange(len(unit.classes))
+        parts = [
+            Part(weight.const_value.numpy().astype(np.float32), axis, place[self._roots[labels]])
+            for layer in (*unit.makers, *unit.readers)
+            if (weight := layer.weight).const_value is not None
+            for axis, labels in enumerate(self.found.axes[weight])
+            if labels is not None
+        ]
+        squares = saliency(parts, len(unit.classes), [None] * len(parts)).squares
+        return np.argsort(-squares, kind="stable")
+
+    def _columns(self, one: Reading, unit: Unit) -> NDArray[np.int64]:
+        """Return the columns of each class (classes, columns of a class); all classes have equally many."""
+        roots = self._roots[one.labels]
+        order = np.argsort(roots, kind="stable")
+        first = np.searchsorted(roots[order], unit.classes)
+        times = int(np.count_nonzero(roots == unit.classes[0]))
+        return np.asarray(order[first[:, None] + np.arange(times)])
 
     def removed(self, counts: Counts) -> NDArray[np.int64]:
         """Return the atoms that go where so many classes of each unit stay."""
@@ -50,43 +73,39 @@ class Network:
     def pruned(self, counts: Counts) -> ir.Model:
         """Return the model in which so many classes of each unit stay, every layer refitted."""
         removed = self.removed(counts)
-        return compact(self.model, self.found, removed, self._tuned(removed))
-
-    def _tuned(self, removed: NDArray[np.int64]) -> Tuned:
         kept = kept_of(self.found, removed)
-        tuned = Tuned({}, {})
-        for i, one in enumerate(self.statistics):
+        constants: dict[ir.Value, NDArray[Any]] = {}
+        biases: dict[Any, NDArray[Any]] = {}
+        for number, one in enumerate(self.readings):
             stay = kept(one.labels)
-            if stay.all():
-                continue
-            weight, moved = self._refit(i, stay)
-            self._put(tuned, one, weight, moved)
-        return tuned
+            if not stay.all():
+                weight, bias = self._refit(number, stay, counts)
+                put(constants, biases, one, weight, bias)
+        return compact(self.model, self.found, removed, Tuned(constants, biases))
 
-    def _refit(self, number: int, stay: NDArray[np.bool_]) -> tuple[Floats, Floats]:
+    def _refit(self, number: int, stay: NDArray[np.bool_], counts: Counts) -> tuple[Floats, Floats]:
+        """Return the weights [G, K, O] of a layer, zero where columns go, and its bias [G, O]."""
         key = number, np.packbits(stay).tobytes()
         if key not in self._refits:
             if len(self._refits) >= MEMORY:
                 self._refits.clear()
-            self._refits[key] = self.statistics[number].refit(stay)
+            self._refits[key] = spread(self._fitted(number, stay, counts), self.readings[number])
         return self._refits[key]
 
-    @staticmethod
-    def _put(tuned: Tuned, one: Statistics, weight: Floats, moved: Floats) -> None:
-        layer, node = one.layer, one.layer.node
-        content = weight_of(weight, one.window)
-        flat = node.op_type == "Gemm" and layer.input_axis == 1
-        assert isinstance(tuned.constants, dict)
-        assert isinstance(tuned.biases, dict)
-        tuned.constants[layer.weight] = content.T if flat else content
-        if not one.biased:
-            return
-        bias = node.inputs[2] if len(node.inputs) > 2 else None
-        if bias is None:
-            tuned.biases[layer] = moved.reshape(-1)
-        else:
-            assert bias.const_value is not None
-            tuned.constants[bias] = bias.const_value.numpy().astype(np.float64) + moved.reshape(-1)
+    def _fitted(self, number: int, stay: NDArray[np.bool_], counts: Counts) -> Refit:
+        """Refit a layer; where it reads one unit, by the factor that serves all counts."""
+        one = self.readings[number]
+        read = [u for u, unit in enumerate(self.units) if one.layer in unit.readers]
+        if len(read) > 1:
+            return refit(one.statistics, np.flatnonzero(stay))
+        (unit,) = read
+        return refit_first(self._nest(number, self.units[unit]), int(counts[unit]))
+
+    def _nest(self, number: int, unit: Unit) -> Nested:
+        if number not in self._nested:
+            one = self.readings[number]
+            self._nested[number] = nest(one.statistics, self._columns(one, unit), np.arange(len(unit.classes)))
+        return self._nested[number]
 
     @cached_property
     def curves(self) -> tuple[Floats, ...]:
@@ -95,20 +114,42 @@ class Network:
 
     def _curve(self, unit: Unit) -> Floats:
         whole = np.zeros(len(unit.classes) + 1)
-        for one in self.statistics:
+        for one in self.readings:
             if one.layer in unit.readers:
-                roots = self._roots[one.labels]
-                blocks = [roots == root for root in unit.classes]
-                always = ~np.isin(roots, unit.classes)
-                whole += self._share(one) * one.residuals(blocks, always)
+                order = np.arange(len(unit.classes))
+                whole += self._share(one) * nest(one.statistics, self._columns(one, unit), order).curve
         return whole
 
-    def _share(self, one: Statistics) -> float:
+    def _share(self, one: Reading) -> float:
         """Return the share of a layer in the energy of the sum that it is a part of (a branch of a residual block)."""
         mine = set(self._roots[one.layer.outputs].tolist())
         others = [
             other.energy
-            for other in self.statistics
+            for other in self.readings
             if other is not one and mine & set(self._roots[other.layer.outputs].tolist())
         ]
         return one.energy / max(one.energy + sum(others), 1e-30)
+
+
+def spread(fitted: Refit, one: Reading) -> tuple[Floats, Floats]:
+    """Return refitted weights with zeros for the columns that go [G, K, O], and the bias [G, O]."""
+    whole = np.zeros_like(one.statistics.weight)
+    whole[:, fitted.columns] = fitted.weight
+    return whole, fitted.bias
+
+
+def put(
+    constants: dict[ir.Value, NDArray[Any]], biases: dict[Any, NDArray[Any]], one: Reading, weight: Floats, bias: Floats
+) -> None:
+    """Note the new content of a layer's weight and bias, laid out as its operator has them."""
+    layer, node = one.layer, one.layer.node
+    content = weight_of(weight, one.window)
+    flat = node.op_type == "Gemm" and layer.input_axis == 1
+    constants[layer.weight] = content.T if flat else content
+    if not one.biased:
+        return
+    held = node.inputs[2] if len(node.inputs) > 2 else None
+    if held is None:
+        biases[layer] = bias.reshape(-1)
+    else:
+        constants[held] = bias.reshape(-1)

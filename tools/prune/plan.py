@@ -9,7 +9,7 @@ from typing import Literal
 from sartor.tools.prune.strategies.learned import Transfer
 
 Resource = Literal["flops", "params", "latency"]
-StrategyName = Literal["ddpg", "hill-climb", "random"]
+StrategyName = Literal["auto", "ddpg", "hill-climb", "random"]
 Start = Literal["prior", "uniform"]
 
 
@@ -31,7 +31,7 @@ class Options:
     save_history: str | None = None
     transfer: Transfer = "augmented"
     assistant: bool = True
-    strategy: StrategyName = "hill-climb"
+    strategy: StrategyName = "auto"
     start: Start = "prior"
     episodes: int = 100
     round_to: int | None = None
@@ -41,6 +41,16 @@ class Options:
     seed: int = 0
     threads: int = 1
     resume: str | None = None
+    shard: tuple[int, int] = (1, 1)
+    finetune: int = 0
+    distill: bool = False
+
+    @property
+    def search(self) -> StrategyName:
+        """The strategy that is meant: what learns from history where there is some."""
+        if self.strategy != "auto":
+            return self.strategy
+        return "ddpg" if self.histories else "hill-climb"
 
 
 @dataclass(frozen=True)
@@ -67,7 +77,7 @@ class UnitPlan:
 
 @dataclass(frozen=True)
 class Plan:
-    """The outcome: the budget, what became of each unit, the search, and both models measured."""
+    """The outcome: the budget, what became of each unit, the search, fine-tuning, and both models measured."""
 
     budget: Budget
     metric: str
@@ -79,6 +89,7 @@ class Plan:
     evaluated: int
     seconds: float
     scores: tuple[float, ...]
+    losses: tuple[float, ...]
     before: Measure
     after: Measure
     error: float

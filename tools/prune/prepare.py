@@ -3,25 +3,31 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
+import onnx
 import onnx_ir as ir
 
 from sartor.share.errors import GoalNotMetError, InputRefusedError
 from sartor.share.inputs import required_inputs
 from sartor.share.shapes import infer_shapes
+from sartor.tools.prune.allocate import Cost, cost_of
 from sartor.tools.prune.calibrate import calibrate
 from sartor.tools.prune.data import Data, Split
 from sartor.tools.prune.factors import find_channels
 from sartor.tools.prune.features import facts_of
-from sartor.tools.prune.kernels.costs import product_costs
+from sartor.tools.prune.latency import corrected, latency_nodes
 from sartor.tools.prune.network import Network
 from sartor.tools.prune.plan import Options
-from sartor.tools.prune.problem import Problem
+from sartor.tools.prune.problem import Counts, Problem
+from sartor.tools.prune.strategies.prior import prior
 from sartor.tools.prune.units import find_units, resources
 
 Interface = tuple[tuple[ir.TypeProtocol | None, ir.Shape | None], ...]
+
+LARGEST_PROTO = 1 << 30
+"""Bytes of weights up to which a model goes through onnx's own shape inference, which copies it."""
 
 WIDE, ROUND = 8, 8
 """A unit is rounded to an eighth of its classes, at most to eight."""
@@ -29,11 +35,15 @@ WIDE, ROUND = 8, 8
 
 @dataclass(frozen=True)
 class Samples:
-    """What weights are refitted on, what is judged on, and what neither has seen; the digest of all of it."""
+    """What weights are refitted on, what is judged on, and what neither has seen; the digest of the first two.
+
+    `tuning` is all that fine-tuning may see, None without it.
+    """
 
     training: Split
     judging: Split
     testing: Split | None
+    tuning: Split | None
     sha256: str
 
 
@@ -47,11 +57,12 @@ def read_samples(data: Data, options: Options) -> Samples:
     if training is None or judging is None:
         raise InputRefusedError("it has neither train/x nor val/x", subject=data.path, remedy="Add one of them")
     testing = data.split("test", None)
+    tuning = (data.split("train", None) or training) if options.finetune else None
     digest = hashlib.sha256()
     for split in (training, judging):
         for array in (*split.inputs.values(), *split.labels.values()):
             digest.update(np.ascontiguousarray(array).tobytes())
-    return Samples(training, judging, testing, digest.hexdigest())
+    return Samples(training, judging, testing, tuning, digest.hexdigest())
 
 
 def declared_interface(model: ir.Model) -> Interface:
@@ -77,6 +88,23 @@ def fix_sizes(model: ir.Model, split: Split) -> None:
         sample = split.inputs[str(value.name)]
         if value.shape is not None and sample.ndim > 0:
             value.shape = ir.Shape([value.shape[0], *sample.shape[1:]])
+    infer_all_shapes(model)
+
+
+def infer_all_shapes(model: ir.Model) -> None:
+    """Infer shapes; ask onnx's own inference for those without a symbolic answer, such as Expand to a computed size."""
+    infer_shapes(model)
+    missing = {str(out.name): out for node in model.graph for out in node.outputs if out.shape is None}
+    size = sum(value.const_value.nbytes for value in model.graph.initializers.values() if value.const_value is not None)
+    if not missing or size > LARGEST_PROTO:
+        return
+    inferred = onnx.shape_inference.infer_shapes(ir.serde.serialize_model(model), data_prop=True)
+    for info in inferred.graph.value_info:
+        kind = info.type.tensor_type
+        if info.name in missing and kind.HasField("shape"):
+            sizes = [one.dim_value if one.HasField("dim_value") else one.dim_param or None for one in kind.shape.dim]
+            missing[info.name].shape = ir.Shape(sizes)
+            missing[info.name].type = ir.TensorType(ir.DataType(kind.elem_type))
     infer_shapes(model)
 
 
@@ -87,24 +115,45 @@ def make_network(model: ir.Model, training: Split, options: Options) -> Network:
     return Network(model, found, units, calibrate(model, found, training, options.threads))
 
 
-def make_problem(network: Network, options: Options, subject: str) -> Problem:
-    """State the problem; raises GoalNotMetError where nothing can be removed, or not enough."""
+def make_problem(network: Network, training: Split, options: Options, subject: str, resumed: Problem | None) -> Problem:
+    """State the problem; raises GoalNotMetError where nothing can be removed, or not enough.
+
+    Latencies are taken over from a problem that is resumed, because they differ from one measurement to the next.
+    """
     if not network.units:
         raise GoalNotMetError("no channels can be removed", subject=subject, remedy="See --dry-run for the reasons")
     sizes = np.array([len(unit.classes) for unit in network.units])
     steps = np.array([_step(int(size), options.round_to) for size in sizes])
-    least = np.maximum(np.ceil(options.least_ratio * sizes / steps).astype(np.int64) * steps, 1)
-    found = resources(network.found, network.units)
-    costs = product_costs(found.macs if options.budget.resource == "flops" else found.parameters)
-    budget = options.budget.ratio * costs.total(sizes)
-    reached = costs.total(least)
-    if reached > budget:
-        share = reached / costs.total(sizes)
-        reason = f"at least {share:.1%} of {options.budget.resource} stay"
-        raise GoalNotMetError(reason, subject=subject, remedy="Ask for more, or lower --min-ratio or --round")
+    least = np.minimum(np.maximum(np.ceil(options.least_ratio * sizes / steps).astype(np.int64) * steps, 1), sizes)
     names = tuple(unit.name for unit in network.units)
-    facts = facts_of(network.units)
-    return Problem(names, sizes, np.minimum(least, sizes), steps, network.curves, facts, costs, budget)
+    costs = _costs(network, training, options, resumed)
+    whole = Problem(names, sizes, least, steps, network.curves, facts_of(network.units), costs, costs.total(sizes))
+    reached, full = costs.total(least), whole.budget
+    if reached > options.budget.ratio * full:
+        reason = f"at least {reached / full:.1%} of {options.budget.resource} stay"
+        raise GoalNotMetError(reason, subject=subject, remedy="Ask for more, or lower --min-ratio or --round")
+    if options.budget.resource != "latency":
+        return replace(whole, budget=options.budget.ratio * full)
+    if resumed is not None:
+        return replace(whole, budget=resumed.budget)
+
+    def allocated(share: float) -> Counts:
+        return prior(replace(whole, budget=max(share * full, reached)))
+
+    return replace(
+        whole, budget=max(corrected(network, training.inputs, options.budget.ratio, allocated) * full, reached)
+    )
+
+
+def _costs(network: Network, training: Split, options: Options, resumed: Problem | None) -> Cost:
+    if options.budget.resource == "latency":
+        if resumed is not None:
+            return resumed.costs
+        nodes = latency_nodes(network, training.inputs, options.seed)
+    else:
+        found = resources(network.found, network.units)
+        nodes = found.macs if options.budget.resource == "flops" else found.parameters
+    return cost_of(nodes, len(network.units))
 
 
 def _step(size: int, wanted: int | None) -> int:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sartor.tools.prune.allocate import Cost, choices_of
 from sartor.tools.prune.features import DYNAMIC, static_features
-from sartor.tools.prune.kernels.costs import ProductCosts
 
 Counts = NDArray[np.int64]
 """The classes that stay of each unit, (units,)."""
@@ -30,7 +31,7 @@ class Problem:
     steps: Counts
     curves: tuple[Floats, ...]
     facts: Floats
-    costs: ProductCosts
+    costs: Cost
     """What the budget is counted in."""
 
     budget: float
@@ -40,12 +41,16 @@ class Problem:
         """The number of units."""
         return len(self.sizes)
 
-    def rounded(self, unit: int, ratios: Floats, most: Counts) -> Counts:
-        """Return the counts nearest to ratios that are multiples of the step or all, from the least to the most."""
-        step, size = int(self.steps[unit]), int(self.sizes[unit])
-        counts = np.rint(ratios * size / step) * step
-        most = np.where(most >= size, size, most // step * step)
-        return np.asarray(np.clip(counts, self.least[unit], np.maximum(most, self.least[unit])), np.int64)
+    @cached_property
+    def choices(self) -> tuple[Counts, ...]:
+        """The counts that each unit may have: multiples of its step from the least on, and all."""
+        each = zip(self.sizes.tolist(), self.steps.tolist(), self.least.tolist(), strict=True)
+        return tuple(choices_of(*one) for one in each)
+
+    def nearest(self, ratios: Floats) -> Counts:
+        """Return the choices nearest to ratios (..., units)."""
+        counts = np.rint(ratios * self.sizes / self.steps) * self.steps
+        return np.asarray(np.clip(counts, self.least, self.sizes), np.int64)
 
 
 Policy = Callable[[NDArray[np.float32]], Floats]
@@ -95,9 +100,10 @@ class Walker:
         before = np.ones(times)
         for unit in range(problem.units):
             states[:, unit] = self._states(unit, counts, before)
-            most = np.minimum(problem.costs.limits(counts, unit, problem.budget), problem.sizes[unit])
-            ratios = self.base[unit] + self.reach * policy(states[:, unit])
-            counts[:, unit] = problem.rounded(unit, ratios, most)
+            wall = problem.costs.walls(counts, unit, problem.choices[unit], problem.budget)
+            ratios = np.tile(self.base, (times, 1))
+            ratios[:, unit] += self.reach * policy(states[:, unit])
+            counts[:, unit] = np.minimum(problem.nearest(ratios)[:, unit], wall)
             before = counts[:, unit] / problem.sizes[unit]
             actions[:, unit] = np.clip((before - self.base[unit]) / self.reach, -1, 1)
         return [Walk(*one) for one in zip(states, actions, counts, strict=True)]

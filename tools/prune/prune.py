@@ -1,15 +1,18 @@
-"""The story of `sartor prune`: read, find channels, calibrate, search, compact, verify, write."""
+"""The story of `sartor prune`: read, find channels, calibrate, search, compact, verify, fine-tune, write."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Sequence
 
+import onnx_ir as ir
+
 from sartor.share import history
 from sartor.share.artifact import Model, read_model, write_model
 from sartor.share.console import progress
 from sartor.tools.prune.data import open_data
-from sartor.tools.prune.evaluate import make_judge, parse_metric
+from sartor.tools.prune.evaluate import Runner, make_judge, parse_metric
+from sartor.tools.prune.history import read_history
 from sartor.tools.prune.plan import Options, Plan
 from sartor.tools.prune.prepare import (
     Samples,
@@ -21,7 +24,7 @@ from sartor.tools.prune.prepare import (
     restore_interface,
 )  # fmt: skip
 from sartor.tools.prune.report import describe
-from sartor.tools.prune.search import begin, make_strategy, search
+from sartor.tools.prune.search import begin, episodes_of, make_strategy, search
 from sartor.tools.prune.verify import require_same
 
 
@@ -39,14 +42,18 @@ def prune(source: str, target: str | None, data: str, options: Options, argv: Se
     metric = parse_metric(options.metric, bool(samples.judging.labels))
     judge = make_judge(model.ir, samples.judging, metric, options.threads, data)
     network = make_network(model.ir, samples.training, options)
-    problem = make_problem(network, options, model.source)
-    earlier = begin(model, network, problem, judge, samples, options)
+    resumed = None if options.resume is None else read_history(options.resume)
+    problem = make_problem(
+        network, samples.training, options, model.source, None if resumed is None else resumed.problem
+    )
+    earlier = begin(model, network, problem, judge, samples, options, resumed)
     strategy = make_strategy(problem, earlier.history.base, options, earlier.others)
-    with progress("episodes", max(options.episodes, 1)) as step:
+    with progress("episodes", episodes_of(options)) as step:
         outcome = search(strategy, earlier, lambda counts: judge.score(network.pruned(counts)), options, step)
     small = network.pruned(outcome.best)
     error = require_same(network, outcome.best, samples.training, model.source)
-    plan = describe(network, small, judge, samples, outcome, error, time.monotonic() - started, options)
+    losses = _tuned(small, model, samples, options)
+    plan = describe(network, small, judge, samples, outcome, losses, error, time.monotonic() - started, options)
     if target is not None:
         restore_interface(small, interface)
         if argv is not None:
@@ -56,11 +63,22 @@ def prune(source: str, target: str | None, data: str, options: Options, argv: Se
     return plan
 
 
+def _tuned(small: ir.Model, model: Model, samples: Samples, options: Options) -> list[float]:
+    """Fine-tune in place, if asked to; return the loss of every epoch."""
+    if samples.tuning is None:
+        return []
+    from sartor.tools.prune.finetune import finetune, steps_of
+
+    wanted = Runner(model.ir).outputs(samples.tuning.inputs, options.threads) if options.distill else None
+    with progress("gradient steps", steps_of(samples.tuning, options.finetune)) as step:
+        return finetune(small, samples.tuning, wanted, options.finetune, options.seed, options.threads, step)
+
+
 def _record(model: Model, samples: Samples, options: Options, argv: Sequence[str]) -> None:
     parameters = {
         "budget": [options.budget.resource, options.budget.ratio],
         "metric": options.metric,
-        "strategy": options.strategy,
+        "strategy": options.search,
         "start": options.start,
         "episodes": options.episodes,
         "transfer": options.transfer,
@@ -69,6 +87,9 @@ def _record(model: Model, samples: Samples, options: Options, argv: Sequence[str
         "keep": options.keep,
         "least_ratio": options.least_ratio,
         "samples": options.samples,
+        "shard": options.shard,
+        "finetune": options.finetune,
+        "distill": options.distill,
     }
     previous = history.last_id(history.read_onnx(model.ir, model.source))
     inputs = [model.sha256, samples.sha256]

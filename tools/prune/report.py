@@ -11,6 +11,8 @@ import onnx_ir as ir
 
 from sartor.share.tables import Table, plain
 from sartor.share.timing import race
+from sartor.tools.prune.allocate import cost_of
+from sartor.tools.prune.calibrate import MOST_COLUMNS, columns, refittable
 from sartor.tools.prune.data import Split
 from sartor.tools.prune.evaluate import Judge, Runner, make_judge
 from sartor.tools.prune.network import Network
@@ -19,16 +21,16 @@ from sartor.tools.prune.prepare import Samples
 from sartor.tools.prune.problem import Counts
 from sartor.tools.prune.search import Outcome
 from sartor.tools.prune.spread import removable
-from sartor.tools.prune.units import resources, total
+from sartor.tools.prune.units import resources
 
 SECONDS = 1.0
-FALLEN = 0.98
-"""The share of the latency below which it counts as fallen."""
+FALLEN, MISSED = 0.98, 0.03
+"""The share of the latency below which it counts as fallen; and that by which a budget of latency may be missed."""
 
 
 def describe(
-    network: Network, small: ir.Model, judge: Judge, samples: Samples, outcome: Outcome, error: float, seconds: float,
-    options: Options,
+    network: Network, small: ir.Model, judge: Judge, samples: Samples, outcome: Outcome,
+    losses: Sequence[float], error: float, seconds: float, options: Options,
 ) -> Plan:  # fmt: skip
     """Measure the model before and after, and put together what people and programs want to know."""
     judges = {"val": judge}
@@ -43,10 +45,23 @@ def describe(
     notes = []
     if after.latency_us > FALLEN * before.latency_us:
         notes.append(f"the latency did not fall: {before.latency_us:.0f} us before, {after.latency_us:.0f} us after")
+    if (
+        options.budget.resource == "latency"
+        and after.latency_us > (1 + MISSED) * options.budget.ratio * before.latency_us
+    ):
+        share = after.latency_us / before.latency_us
+        notes.append(
+            f"the latency is {share:.1%} of the original's, more than the {options.budget.ratio:.1%} asked for"
+        )
+    notes += [
+        f"{layer.node.name or layer.node.outputs[0].name} reads {columns(layer)} columns: too many to refit it"
+        for layer in network.found.layers
+        if refittable(layer) and columns(layer) > MOST_COLUMNS
+    ]
     return Plan(
-        options.budget, judge.metric.name, _units(network, outcome.best), kept_layers(network), options.strategy,
-        options.start, len(outcome.scores), outcome.evaluated, seconds, tuple(outcome.scores.tolist()), before, after,
-        error, tuple(notes),
+        options.budget, judge.metric.name, _units(network, outcome.best), kept_layers(network), options.search,
+        options.start, len(outcome.scores), outcome.evaluated, seconds, tuple(outcome.scores.tolist()),
+        tuple(losses), before, after, error, tuple(notes),
     )  # fmt: skip
 
 
@@ -54,7 +69,8 @@ def _measure(model: ir.Model, network: Network, counts: Counts, judges: dict[str
     found = resources(network.found, network.units)
     size = len(ir.serde.serialize_model(model).SerializeToString())
     scores = {name: judge.score(model) for name, judge in judges.items()}
-    return Measure(scores, total(found.macs, counts), total(found.parameters, counts), size, latency)
+    macs, parameters = (round(cost_of(nodes, len(counts)).total(counts)) for nodes in (found.macs, found.parameters))
+    return Measure(scores, macs, parameters, size, latency)
 
 
 def _latencies(before: ir.Model, after: ir.Model, split: Split) -> tuple[float, float]:

@@ -6,16 +6,15 @@ of all tensors are the same. A unit is what the search decides about; which clas
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 import numpy as np
-from numpy.typing import NDArray
 
 from sartor.tools.prune.atoms import Labels
 from sartor.tools.prune.channels import Channels, Layer
+from sartor.tools.prune.kernels.resources import AxisCount, NodeCost
 from sartor.tools.prune.spread import removable
 
 
@@ -34,35 +33,11 @@ class Unit:
 
 
 @dataclass(frozen=True)
-class Count:
-    """The size of an axis: `fixed` and, for each unit, so many positions for each class that stays."""
-
-    fixed: int
-    of: tuple[tuple[int, int], ...]
-
-    def at(self, counts: Sequence[int] | NDArray[np.int64]) -> int:
-        """Return the size where so many classes of each unit stay."""
-        return self.fixed + sum(times * int(counts[unit]) for unit, times in self.of)
-
-
-@dataclass(frozen=True)
-class Product:
-    """So many times the product of axes."""
-
-    fixed: int
-    axes: tuple[Count, ...]
-
-    def at(self, counts: Sequence[int] | NDArray[np.int64]) -> int:
-        """Return the product where so many classes of each unit stay."""
-        return self.fixed * math.prod(axis.at(counts) for axis in self.axes)
-
-
-@dataclass(frozen=True)
 class Resources:
     """What a model takes as a function of the classes that stay: multiplications of a sample, and parameters."""
 
-    macs: tuple[Product, ...]
-    parameters: tuple[Product, ...]
+    macs: tuple[NodeCost, ...]
+    parameters: tuple[NodeCost, ...]
 
 
 def find_units(found: Channels, keep: Iterable[str] = ()) -> tuple[Unit, ...]:
@@ -83,28 +58,33 @@ def find_units(found: Channels, keep: Iterable[str] = ()) -> tuple[Unit, ...]:
 
 def resources(found: Channels, units: Sequence[Unit]) -> Resources:
     """Express multiplications and parameters by the classes that stay."""
-    roots = found.atoms.roots()
-    of = {int(root): number for number, unit in enumerate(units) for root in unit.classes}
-
-    def count(labels: Labels) -> Count:
-        held, times = np.unique(roots[labels], return_counts=True)
-        number = {of[int(root)]: int(t) for root, t in zip(held, times, strict=True) if int(root) in of}
-        fixed = sum(int(t) for root, t in zip(held, times, strict=True) if int(root) not in of)
-        return Count(fixed, tuple(sorted(number.items())))
-
-    macs = tuple(Product(term.fixed, tuple(count(labels) for labels in term.factors)) for term in found.terms)
+    count = axis_counter(found, units)
+    macs = tuple(NodeCost(term.fixed, tuple(count(labels) for labels in term.factors)) for term in found.terms)
     weights = [value for value in found.derived if value.is_initializer() and value in found.axes]
     parameters = tuple(
-        Product(1, tuple(count(labels) for labels in found.axes[value] if labels is not None))
+        NodeCost(1, tuple(count(labels) for labels in found.axes[value] if labels is not None))
         for value in sorted(weights, key=lambda value: str(value.name))
         if value.dtype is not None and value.dtype.is_floating_point()
     )
     return Resources(macs, parameters)
 
 
-def total(products: Iterable[Product], counts: Sequence[int] | NDArray[np.int64]) -> int:
-    """Add up products."""
-    return sum(product.at(counts) for product in products)
+def axis_counter(found: Channels, units: Sequence[Unit]) -> Callable[[Labels], AxisCount]:
+    """Return what expresses the size of an axis by the classes that stay."""
+    roots, classes = found.atoms.roots(), np.array([len(unit.classes) for unit in units])
+    owner = np.full(found.atoms.count, -1)
+    for number, unit in enumerate(units):
+        owner[unit.classes] = number
+    owner = owner[roots]
+
+    def count(labels: Labels) -> AxisCount:
+        # An axis has all classes of a unit or none, each as often as any other.
+        held, times = np.unique(owner[labels], return_counts=True)
+        free = held >= 0
+        multiples = times[free] // classes[held[free]] if free.any() else times[:0]
+        return AxisCount(int(times[~free].sum()), tuple(zip(held[free].tolist(), multiples.tolist(), strict=True)))
+
+    return count
 
 
 def _axes(found: Channels) -> list[Labels]:

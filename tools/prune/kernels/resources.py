@@ -119,7 +119,7 @@ def walls(model: ResourceModel, counts: Array, unit: int, choices: Array, budget
     return found
 
 
-@njit(error_model="numpy", fastmath={"reassoc", "contract", "nsz"})
+@njit(cache=True, error_model="numpy", fastmath={"reassoc", "contract", "nsz"})
 def _totals(model: ResourceModel, counts_UB: Array, found: Array) -> None:
     axis, product = np.empty(len(found)), np.empty(len(found))
     for v in range(len(model.coefficient)):
@@ -136,7 +136,7 @@ def _totals(model: ResourceModel, counts_UB: Array, found: Array) -> None:
             found[b] += product[b]
 
 
-@njit(error_model="numpy")
+@njit(cache=True, error_model="numpy")
 def _cost_of_unit(model: ResourceModel, counts: Array, unit: int) -> float:
     total = 0.0
     for i in range(model.unit_start[unit], model.unit_start[unit + 1]):
@@ -151,7 +151,7 @@ def _cost_of_unit(model: ResourceModel, counts: Array, unit: int) -> float:
     return total
 
 
-@njit(error_model="numpy")
+@njit(cache=True, error_model="numpy")
 def _costs_of_units(model: ResourceModel, counts: Array, units: Array, values: Array, found: Array) -> None:
     for i in range(len(units)):
         kept = counts[units[i]]
@@ -160,7 +160,7 @@ def _costs_of_units(model: ResourceModel, counts: Array, units: Array, values: A
         counts[units[i]] = kept
 
 
-@njit(error_model="numpy")
+@njit(cache=True, error_model="numpy")
 def _walls(model: ResourceModel, counts: Array, room: Array, unit: int, choices: Array, found: Array) -> None:
     for b in range(len(counts)):
         most = _cost_of_unit(model, counts[b], unit) + room[b]

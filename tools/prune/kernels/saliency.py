@@ -73,7 +73,7 @@ def lengths(shape: tuple[int, ...], axis: int) -> tuple[int, int, int]:
 _FAST = {"reassoc", "contract", "nsz"}
 
 
-@njit(error_model="numpy", fastmath=_FAST)
+@njit(cache=True, error_model="numpy", fastmath=_FAST)
 def _add_runs(weight_LCI: Array, squares: Array, magnitudes: Array) -> None:
     """Add runs of weights of one channel; float32 within a run."""
     for before in range(weight_LCI.shape[0]):
@@ -87,7 +87,7 @@ def _add_runs(weight_LCI: Array, squares: Array, magnitudes: Array) -> None:
             magnitudes[channel] += magnitude
 
 
-@njit(error_model="numpy", fastmath=_FAST)
+@njit(cache=True, error_model="numpy", fastmath=_FAST)
 def _add_columns(weight_LC1: Array, squares: Array, magnitudes: Array) -> None:
     """Add rows that have one weight of each channel."""
     for before in range(weight_LC1.shape[0]):

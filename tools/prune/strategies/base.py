@@ -7,10 +7,13 @@ from typing import Protocol
 import numpy as np
 
 from sartor.tools.prune.problem import Counts, Problem
-from sartor.tools.prune.strategies.fit import filled, fitted
+from sartor.tools.prune.strategies.fit import filled, fitted, scaled
 
 CHANGED = 0.3
 """The share of units that a step of the hill climb changes, at least one."""
+
+TRIES = 16
+"""Changes that are tried to find counts that are new."""
 
 STEP = 0.15
 """The standard deviation of the change of a ratio."""
@@ -47,6 +50,15 @@ class Random:
         """Learn nothing."""
 
 
+def changed(problem: Problem, counts: Counts, rng: np.random.Generator, times: int) -> Counts:
+    """Change the ratios of some units at random, and scale all to the budget: (times, units)."""
+    shape = (times, problem.units)
+    chosen = rng.random(shape) < CHANGED
+    chosen[np.arange(times), rng.integers(problem.units, size=times)] = True
+    ratios = counts / problem.sizes + chosen * rng.normal(0, STEP, shape)
+    return scaled(problem, np.clip(ratios, problem.least / problem.sizes, 1))
+
+
 class HillClimb:
     """(1+1): change the best so far a little, and keep what is no worse."""
 
@@ -54,23 +66,18 @@ class HillClimb:
         self._problem = problem
         self._rng = np.random.default_rng(seed)
         self._best, self._reward = start, -np.inf
-        self._first = True
+        self._seen: set[bytes] = set()
 
     def propose(self) -> Counts:
-        """Change the ratios of some units, and scale all to the budget."""
-        if self._first:
+        """Change the ratios of some units, and scale all to the budget, to what is new if some tries find any."""
+        if not self._seen:
             return self._best
-        count = self._problem.units
-        chosen = self._rng.random(count) < CHANGED
-        chosen[self._rng.integers(count)] = True
-        ratios = self._best / self._problem.sizes + chosen * self._rng.normal(0, STEP, count)
-        low = self._problem.least / self._problem.sizes
-        order = self._rng.permutation(count)
-        counts = fitted(self._problem, np.clip(ratios, low, 1), order)
-        return filled(self._problem, counts, order)
+        order = self._rng.permutation(self._problem.units)
+        tried = (filled(self._problem, one, order) for one in changed(self._problem, self._best, self._rng, TRIES))
+        return next((one for one in tried if one.tobytes() not in self._seen), self._best)
 
     def observe(self, counts: Counts, reward: float) -> None:
         """Keep what is no worse."""
-        self._first = False
+        self._seen.add(counts.tobytes())
         if reward >= self._reward:
             self._best, self._reward = counts, reward

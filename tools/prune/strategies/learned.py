@@ -10,10 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtr, ndtri
 
-from sartor.tools.prune.assistant import Assistant, best_of
+from sartor.tools.prune.assistant import Assistant
 from sartor.tools.prune.history import History
 from sartor.tools.prune.problem import Counts, Floats, Problem, Walk, Walker
 from sartor.tools.prune.strategies.agent import Agent
+from sartor.tools.prune.strategies.base import changed
 from sartor.tools.prune.strategies.fit import filled
 
 Transfer = Literal["none", "weights", "augmented"]
@@ -31,7 +32,7 @@ OFFLINE_STEPS = 200
 """Gradient steps on transitions of earlier searches before the first episode."""
 
 VIRTUAL = 32
-"""Walks of which the assistant picks one."""
+"""Walks of the agent, and changes of the best counts so far, of which the assistant picks one."""
 
 SHARE, FADED = 0.25, 60
 """The share of earlier transitions in a batch at first, and the episode at which it is 0."""
@@ -48,7 +49,11 @@ class Learned:
         self._rng = np.random.default_rng(seed)
         self.agent = Agent(self._walker.features, seed)
         self._episode = 0
-        self._proposed: Walk | None = None
+        self._best, self._reward = start, -np.inf
+        self._seen: set[bytes] = set()
+        self.doubted = False
+        """Whether the assistant has lost its trust by the last reward."""
+
         earlier = histories if transfer != "none" else ()
         self._warm_up = SHORT_WARM_UP if earlier else WARM_UP
         if earlier:
@@ -59,23 +64,31 @@ class Learned:
     def propose(self) -> Counts:
         """Return the start, then the counts of a noisy walk, the most promising of many with an assistant."""
         if self._episode == 0:
-            self._proposed = self._walker.retrace(self._start)
             return self._start
-        trusted = self.assistant is not None and self.assistant.trusted
-        walks = self._walks(VIRTUAL if trusted else 1)
         order = self._rng.permutation(self._problem.units)
-        counts = [filled(self._problem, walk.counts, order) for walk in walks]
-        best = best_of(self.assistant, counts) if trusted and self.assistant is not None else 0
-        self._proposed = walks[best]
-        return counts[best]
+        if self.assistant is None:
+            return filled(self._problem, self._walks(1)[0].counts, order)
+        walked = np.array([walk.counts for walk in self._walks(VIRTUAL)])
+        found = np.concatenate([walked, changed(self._problem, self._best, self._rng, VIRTUAL)])
+        if self.assistant.trusted:
+            found = found[np.argsort(-self.assistant.draw(found, self._rng), kind="stable")]
+        else:
+            found = self._rng.permutation(found)
+        # What was evaluated before would teach nothing.
+        tried = (filled(self._problem, one, order) for one in found)
+        return next((one for one in tried if one.tobytes() not in self._seen), self._best)
 
     def observe(self, counts: Counts, reward: float) -> None:
         """Store the walk, let the agent and the assistant learn."""
-        assert self._proposed is not None
-        self.agent.remember(self._proposed, reward)
+        self.agent.remember(self._walker.retrace(counts), reward)
         self._episode += 1
+        self._seen.add(counts.tobytes())
+        if reward > self._reward:
+            self._best, self._reward = counts, reward
         if self.assistant is not None:
+            before = self.assistant.trusted
             self.assistant.observe(counts, reward)
+            self.doubted = before and not self.assistant.trusted
         self.agent.memory.share = SHARE * max(1 - self._episode / FADED, 0.0)
         if self._episode >= self._warm_up:
             self.agent.learn(STEPS)
