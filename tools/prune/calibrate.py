@@ -18,7 +18,7 @@ from sartor.tools.prune.channels import Channels, Layer
 from sartor.tools.prune.data import Split
 from sartor.tools.prune.evaluate import Runner
 from sartor.tools.prune.kernels.moments import Moments, moments, shift_of
-from sartor.tools.prune.kernels.window import DENSE, Window, columns_of, output_shape, sliding
+from sartor.tools.prune.kernels.window import DENSE, Window, columns_of, output_shape, sliding, weight_of
 from sartor.tools.prune.refit import Statistics, own_statistics
 
 BATCH, BATCH_BYTES = 64, 1 << 28
@@ -50,14 +50,14 @@ class Reading:
 def calibrate(model: ir.Model, found: Channels, split: Split, threads: int) -> list[Reading]:
     """Run the samples once and sum up what every layer that can be refitted reads."""
     layers = [layer for layer in found.layers if refittable(layer) and columns(layer) <= MOST_COLUMNS]
-    names = list(dict.fromkeys(str(_data(layer).name) for layer in layers))
+    names = list(dict.fromkeys(str(data_of(layer.node).name) for layer in layers))
     sums: dict[int, Moments] = {}
     windows = [window_of(layer) for layer in layers]
     runner = Runner(model, threads, names) if names else None
-    for batch in runner.batches(split.inputs, _batch(layers, split)) if runner else ():
+    for batch in runner.batches(split.inputs, batch_size(layers, split)) if runner else ():
         for i, (layer, window) in enumerate(zip(layers, windows, strict=True)):
-            x = _rows(batch[str(_data(layer).name)], layer)
-            x = x[:: _stride(x, window, len(split), columns(layer))]
+            x = rows_of(batch[str(data_of(layer.node).name)], layer.node)
+            x = x[:: stride_of(x, window, len(split), columns(layer))]
             shift = sums[i].shift if i in sums else shift_of(x, window)
             part = moments(x, window, shift)
             sums[i] = sums[i] + part if i in sums else part
@@ -71,14 +71,14 @@ def columns(layer: Layer) -> int:
     return len(layer.inputs) // layer.groups * taps
 
 
-def _batch(layers: Sequence[Layer], split: Split) -> int:
+def batch_size(layers: Sequence[Layer], split: Split) -> int:
     """Choose how many samples are run at a time, as far as sizes are known."""
-    shapes = {value: value.shape for value in map(_data, layers) if value.shape is not None}
+    shapes = {value: value.shape for value in (data_of(layer.node) for layer in layers) if value.shape is not None}
     sample = 4 * sum(math.prod(int(n) for n in shape[1:] if isinstance(n, int)) for shape in shapes.values())
     return max(min(BATCH_BYTES // max(sample, 1), BATCH, len(split)), 1)
 
 
-def _stride(x: NDArray[Any], window: Window, samples: int, width: int) -> int:
+def stride_of(x: NDArray[Any], window: Window, samples: int, width: int) -> int:
     """Return which of so many rows or maps of a batch are enough: every first, second, ..."""
     positions = math.prod(output_shape(x.shape[2:], sliding(window)))
     share = len(x) * positions * max(samples // BATCH, 1)
@@ -135,23 +135,39 @@ def _ints(node: ir.Node, name: str, default: tuple[int, ...]) -> tuple[int, ...]
     return tuple(node.attributes[name].as_ints()) if name in node.attributes else default
 
 
-def _data(layer: Layer) -> ir.Value:
-    value = layer.node.inputs[0]
+def data_of(node: ir.Node) -> ir.Value:
+    """Return what a layer reads."""
+    value = node.inputs[0]
     assert value is not None
     return value
 
 
-def _rows(x: NDArray[Any], layer: Layer) -> NDArray[Any]:
-    return x.reshape(-1, x.shape[-1]) if layer.node.op_type in ("Gemm", "MatMul") else x
+def rows_of(x: NDArray[Any], node: ir.Node) -> NDArray[Any]:
+    """Lay the positions of what a matrix product reads or writes out as rows; maps stay as they are."""
+    return x.reshape(-1, x.shape[-1]) if node.op_type in ("Gemm", "MatMul") else x
+
+
+def matrix_of(content: NDArray[Any], layer: Layer, window: Window) -> NDArray[np.float64]:
+    """Turn the content of a layer's weight into W [G, K, O / G]."""
+    content = content.astype(np.float64)
+    return columns_of(content.T if is_turned(layer) else content, window)
+
+
+def content_of(matrix: NDArray[np.float64], layer: Layer, window: Window) -> NDArray[np.float64]:
+    """Turn W [G, K, O / G] back into the content of a layer's weight."""
+    content = weight_of(matrix, window)
+    return content.T if is_turned(layer) else content
+
+
+def is_turned(layer: Layer) -> bool:
+    """Tell whether a weight has its outputs first, other than a convolution's."""
+    return layer.node.op_type == "Gemm" and layer.input_axis == 1
 
 
 def _reading(layer: Layer, window: Window, sums: Moments, found: Channels) -> Reading:
     biased = has_room_for_bias(layer)
     assert layer.weight.const_value is not None
-    content = layer.weight.const_value.numpy().astype(np.float64)
-    if layer.node.op_type == "Gemm" and layer.input_axis == 1:
-        content = content.T
-    weight = columns_of(content, window)
+    weight = matrix_of(layer.weight.const_value.numpy(), layer, window)
     labels = found.axes[layer.weight][layer.input_axis]
     assert labels is not None
     bias = _bias(layer).reshape(weight.shape[0], -1) if biased else None

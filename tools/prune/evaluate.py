@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
+from onnx_ir.passes.common import RemoveUnusedNodesPass
 
 from sartor.share.errors import InputRefusedError, UsageError
 from sartor.share.runtime import stock_options
@@ -137,9 +138,10 @@ def _within(outputs: NDArray[Any], labels: NDArray[Any], top: int) -> float:
 
 
 def with_outputs(model: ir.Model, names: Sequence[str]) -> ir.Model:
-    """Return a copy of a model that returns the named values instead of its outputs."""
+    """Return a copy of a model that returns the named values instead of its outputs, and computes no more than them."""
     copy = model.clone()
     values = {str(out.name): out for node in copy.graph for out in node.outputs}
     values |= {str(value.name): value for value in copy.graph.inputs}
     copy.graph.outputs[:] = [values[name] for name in names]
+    RemoveUnusedNodesPass()(copy)
     return copy

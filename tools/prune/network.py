@@ -11,11 +11,10 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from sartor.tools.prune.calibrate import Reading
+from sartor.tools.prune.calibrate import Reading, content_of
 from sartor.tools.prune.channels import Channels
 from sartor.tools.prune.compact import Tuned, compact, kept_of
 from sartor.tools.prune.kernels.saliency import Part, saliency
-from sartor.tools.prune.kernels.window import weight_of
 from sartor.tools.prune.problem import Counts, Floats
 from sartor.tools.prune.refit import Nested, Refit, nest, refit, refit_first
 from sartor.tools.prune.refit_order import Consumer, backward_greedy
@@ -143,9 +142,7 @@ def put(
 ) -> None:
     """Note the new content of a layer's weight and bias, laid out as its operator has them."""
     layer, node = one.layer, one.layer.node
-    content = weight_of(weight, one.window)
-    flat = node.op_type == "Gemm" and layer.input_axis == 1
-    constants[layer.weight] = content.T if flat else content
+    constants[layer.weight] = content_of(weight, layer, one.window)
     if not one.biased:
         return
     held = node.inputs[2] if len(node.inputs) > 2 else None

@@ -1,4 +1,4 @@
-"""The story of `sartor prune`: read, find channels, calibrate, search, compact, verify, fine-tune, write."""
+"""The story of `sartor prune`: read, find channels, calibrate, search, compact, refit, verify, fine-tune, write."""
 
 from __future__ import annotations
 
@@ -10,9 +10,11 @@ import onnx_ir as ir
 from sartor.share import history
 from sartor.share.artifact import Model, read_model, write_model
 from sartor.share.console import progress
+from sartor.tools.prune.again import refit_again
 from sartor.tools.prune.data import open_data
-from sartor.tools.prune.evaluate import Runner, make_judge, parse_metric
+from sartor.tools.prune.evaluate import Judge, Runner, make_judge, parse_metric
 from sartor.tools.prune.history import read_history
+from sartor.tools.prune.network import Network
 from sartor.tools.prune.plan import Options, Plan
 from sartor.tools.prune.prepare import (
     Samples,
@@ -24,7 +26,7 @@ from sartor.tools.prune.prepare import (
     restore_interface,
 )  # fmt: skip
 from sartor.tools.prune.report import describe
-from sartor.tools.prune.search import begin, episodes_of, make_strategy, search
+from sartor.tools.prune.search import Outcome, begin, episodes_of, make_strategy, search
 from sartor.tools.prune.verify import require_same
 
 
@@ -50,7 +52,7 @@ def prune(source: str, target: str | None, data: str, options: Options, argv: Se
     strategy = make_strategy(problem, earlier.history.base, options, earlier.others)
     with progress("episodes", episodes_of(options)) as step:
         outcome = search(strategy, earlier, lambda counts: judge.score(network.pruned(counts)), options, step)
-    small = network.pruned(outcome.best)
+    small = _refitted(network, outcome, judge, samples)
     error = require_same(network, outcome.best, samples.training, model.source)
     losses = _tuned(small, model, samples, options)
     plan = describe(network, small, judge, samples, outcome, losses, error, time.monotonic() - started, options)
@@ -61,6 +63,13 @@ def prune(source: str, target: str | None, data: str, options: Options, argv: Se
             small.metadata_props.update(model.ir.metadata_props)
         write_model(small, target)
     return plan
+
+
+def _refitted(network: Network, outcome: Outcome, judge: Judge, samples: Samples) -> ir.Model:
+    """Return the pruned model, refitted again unless it is worse then."""
+    once, twice = (network.pruned(outcome.best) for _ in range(2))
+    refit_again(network, outcome.best, twice, samples.training)
+    return twice if judge.score(twice) >= outcome.score else once
 
 
 def _tuned(small: ir.Model, model: Model, samples: Samples, options: Options) -> list[float]:
