@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from models.images import Images, Part, inputs, mnist, textures
+from models.images import Images, Part, digits, inputs, mnist, textures
 from models.training import train
 from models.vision import make_network as build
 
@@ -25,13 +25,15 @@ from sartor.tools.prune.prepare import fix_sizes, make_network, make_problem
 from sartor.tools.prune.problem import Counts, Problem
 from sartor.tools.prune.strategies.fit import uniform
 
-EPOCHS = {"resnet20": 8, "resnet56": 8, "resnet18": 6, "mobilenet_v1": 12}
+EPOCHS = {"resnet20": 8, "resnet20_wide": 8, "resnet56": 8, "resnet18": 6, "mobilenet_v1": 12}
 FOLDER = Path(__file__).parents[1] / "build" / "prune"
 
 
 def images(source: str) -> Images:
-    """Return textures, or the digits of MNIST where SARTOR_DATA names a folder that has them."""
-    return textures() if source == "textures" else mnist(Path(os.environ["SARTOR_DATA"]) / "mnist")
+    """Return textures, scikit-learn's digits, or MNIST, for which SARTOR_DATA names a folder that has it."""
+    if source == "mnist":
+        return mnist(Path(os.environ["SARTOR_DATA"]) / "mnist")
+    return {"textures": textures, "digits": digits}[source]()
 
 
 def trained(name: str, source: str, epochs: int | None = None) -> Path:

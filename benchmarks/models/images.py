@@ -1,4 +1,4 @@
-"""Small grey images of ten classes, cut into training, validation and test: textures made here, and MNIST.
+"""Small grey images of ten classes, cut into training, validation and test: textures made here, digits, and MNIST.
 
 Images are bytes (N, H, W), labels are bytes (N,). No image is in two parts.
 """
@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from sklearn.datasets import load_digits
 
 CLASSES = 10
 Bytes = NDArray[np.uint8]
@@ -78,6 +79,13 @@ def mnist(folder: Path, pixels: int = 16, seed: int = 0) -> Images:
     images = _read_idx(folder / "t10k-images-idx3-ubyte.gz")
     labels = _read_idx(folder / "t10k-labels-idx1-ubyte.gz")
     return split(_resized(images, pixels), labels, seed)
+
+
+def digits(pixels: int = 16, seed: int = 0) -> Images:
+    """Return the 1,797 handwritten digits of scikit-learn (8 x 8, Alpaydin and Kaynak 1998), resized."""
+    found = load_digits()
+    images = np.rint(found.images * (255 / 16)).astype(np.uint8)
+    return split(_resized(images, pixels), found.target, seed)
 
 
 def _read_idx(path: Path) -> Bytes:

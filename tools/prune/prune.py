@@ -9,7 +9,7 @@ import onnx_ir as ir
 
 from sartor.share import history
 from sartor.share.artifact import Model, read_model, write_model
-from sartor.share.console import progress
+from sartor.share.console import progress, warn
 from sartor.tools.prune.again import refit_again
 from sartor.tools.prune.data import open_data
 from sartor.tools.prune.evaluate import Judge, Runner, make_judge, parse_metric
@@ -54,7 +54,7 @@ def prune(source: str, target: str | None, data: str, options: Options, argv: Se
         outcome = search(strategy, earlier, lambda counts: judge.score(network.pruned(counts)), options, step)
     small = _refitted(network, outcome, judge, samples)
     error = require_same(network, outcome.best, samples.training, model.source)
-    losses = _tuned(small, model, samples, options)
+    small, losses = _tuned(small, model, judge, samples, options)
     plan = describe(network, small, judge, samples, outcome, losses, error, time.monotonic() - started, options)
     if target is not None:
         restore_interface(small, interface)
@@ -72,15 +72,23 @@ def _refitted(network: Network, outcome: Outcome, judge: Judge, samples: Samples
     return twice if judge.score(twice) >= outcome.score else once
 
 
-def _tuned(small: ir.Model, model: Model, samples: Samples, options: Options) -> list[float]:
-    """Fine-tune in place, if asked to; return the loss of every epoch."""
+def _tuned(
+    small: ir.Model, model: Model, judge: Judge, samples: Samples, options: Options
+) -> tuple[ir.Model, list[float]]:
+    """Return the fine-tuned model, if that is asked for and does not make it worse, and the loss of every epoch."""
     if samples.tuning is None:
-        return []
+        return small, []
     from sartor.tools.prune.finetune import finetune, steps_of
 
     wanted = Runner(model.ir).outputs(samples.tuning.inputs, options.threads) if options.distill else None
+    tuned = small.clone()
     with progress("gradient steps", steps_of(samples.tuning, options.finetune)) as step:
-        return finetune(small, samples.tuning, wanted, options.finetune, options.seed, options.threads, step)
+        losses = finetune(tuned, samples.tuning, wanted, options.finetune, options.seed, options.threads, step)
+    before, after = judge.score(small), judge.score(tuned)
+    if after < before:
+        warn(f"fine-tuning made it worse on val ({before:.4f} -> {after:.4f}): it is left out")
+        return small, losses
+    return tuned, losses
 
 
 def _record(model: Model, samples: Samples, options: Options, argv: Sequence[str]) -> None:
