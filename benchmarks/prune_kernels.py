@@ -177,7 +177,8 @@ def nested_case(name: str, count: int, size: int, outputs: int) -> Case:
 def all_weights(gram: Array, right: Array, ends: Sequence[int]) -> list[Array]:
     """Fit all leading parts by one factor."""
     factor = nested.cholesky(gram)
-    return list(nested.weights_of_each(factor, nested.forward(factor, right), ends))
+    solved = nested.forward(factor, right)
+    return [nested.weights_of_first(factor, solved, end) for end in ends]
 
 
 def torch_weights(gram: Array, right: Array, end: int) -> Array:

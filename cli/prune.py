@@ -10,6 +10,7 @@ import typer
 
 from sartor.cli._frame import command
 from sartor.cli._options import (
+    Device,
     Json,
     Model,
     NoHistory,
@@ -108,6 +109,7 @@ def prune(
         bool, typer.Option("--distill", help="Fine-tune towards the outputs of the original, without labels.")
     ] = False,
     shard: Shard = "1/1",
+    device: Device = "cpu",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the outcome on stdout, write no model.")] = False,
     as_json: Json = False,
     report: Report = None,
@@ -125,7 +127,7 @@ def prune(
     evaluates one allocation an episode: hill-climb changes the best so far, ddpg learns and takes over what earlier
     searches learned; auto takes ddpg where there is a history. A history holds every finished episode, whenever the run
     is killed. Shards of a search are told apart by their numbers; with --history of all shards, --episodes 0 takes the
-    best of their episodes.
+    best of their episodes. With --device cuda layers are calibrated on a GPU, and everything else on the CPU.
 
     Example:
         sartor prune net.onnx --data images.h5 --flops 0.5 --episodes 0 -o small.onnx
@@ -136,11 +138,13 @@ def prune(
         sartor prune net.onnx --data images.h5 --flops 0.5 --episodes 0 --history part2.h5 -o small.onnx
         sartor prune --data images.h5 --flops 0.5 --episodes 0 < net.onnx | sartor fuse --no-measure > both.onnx
     """
+    from sartor.share.device import require
     from sartor.share.threads import default_threads
     from sartor.tools.prune.plan import Options
 
     if not data:
         raise UsageError("there is no data", subject="--data", remedy="Give samples in HDF5 or .npz")
+    require(device)
     target = None if dry_run else output
     kept = save_history or resume
     check_outputs("model, outcome, report and history", report, kept, target, shown=dry_run or as_json)
@@ -162,6 +166,7 @@ def prune(
         samples=samples,
         seed=seed,
         threads=threads or default_threads(),
+        device=device,
         resume=resume,
         shard=parse_shard(shard),
         finetune=finetune,

@@ -17,7 +17,7 @@ SHARED_LIMIT = {80: 163 * 1024, 90: 227 * 1024}
 """Bytes of shared memory that a program may have (CUDA C++ Programming Guide, table of compute capabilities)."""
 
 
-@pytest.mark.parametrize("name", ["moments", "saliency"])
+@pytest.mark.parametrize("name", ["moments", "places", "saliency"])
 def test_interpreted(name: str) -> None:
     """Triton asks for the interpreter once, when it is imported, hence a process of its own."""
     command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", FOLDER / f"{name}.py"]

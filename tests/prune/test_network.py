@@ -14,8 +14,10 @@ from sartor.tools.prune.compact import compact
 from sartor.tools.prune.data import Split
 from sartor.tools.prune.evaluate import Runner, likeness
 from sartor.tools.prune.network import Network
+from sartor.tools.prune.places import Processor
 
 F = np.float32
+PLACE = Processor(1)
 X = np.random.default_rng(0).standard_normal((64, 3, 8, 8)).astype(F)
 X += 0.5 * X.mean(1, keepdims=True) + 1
 
@@ -53,7 +55,9 @@ def two_layers(kind: str, biased: bool) -> onnx.ModelProto:
 def network_of(proto: onnx.ModelProto, x: np.ndarray = X) -> Network:
     """Calibrate a model on samples."""
     base = kit.Network(kit.read(proto))
-    return Network(base.model, base.found, base.units, calibrate(base.model, base.found, Split({"x": x}, {}), 1))
+    return Network(
+        base.model, base.found, base.units, calibrate(base.model, base.found, Split({"x": x}, {}), PLACE), PLACE
+    )
 
 
 @pytest.mark.parametrize("kind", ["Conv", "ConvTranspose", "grouped", "Gemm", "MatMul"])
@@ -126,7 +130,7 @@ def test_a_second_refit_changes_little_where_inputs_are_the_same(kind: str, bias
     network = network_of(two_layers(kind, biased))
     counts, wanted = np.array([5]), Runner(network.model).outputs({"x": X})
     once, twice = network.pruned(counts), network.pruned(counts)
-    refit_again(network, counts, twice, Split({"x": X}, {}))
+    refit_again(network, counts, twice, Split({"x": X}, {}), PLACE)
     before, after = (likeness(Runner(one).outputs({"x": X}), wanted) for one in (once, twice))
     assert after == pytest.approx(before, abs=2e-2)
 
@@ -141,7 +145,7 @@ def test_a_second_refit_makes_up_for_layers_before() -> None:
         wanted = Runner(network.model).outputs({"x": X})
         counts = np.array([max(len(unit.classes) // 2, 1) for unit in network.units])
         once, twice = network.pruned(counts), network.pruned(counts)
-        refit_again(network, counts, twice, Split({"x": X}, {}))
+        refit_again(network, counts, twice, Split({"x": X}, {}), PLACE)
         before, after = (likeness(Runner(one).outputs({"x": X}), wanted) for one in (once, twice))
         gains.append(after - before)
     assert np.mean(gains) > 0

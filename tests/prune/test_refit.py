@@ -31,7 +31,6 @@ from sartor.tools.prune.refit import (
     pull_of,
     refit,
     refit_first,
-    residual,
     target_statistics,
 )  # fmt: skip
 
@@ -45,6 +44,15 @@ CASES = {
     "fewer rows than columns": (square(3), (3, 9, 5, 4), 7),
     "one row": (DENSE, (1, 6), 4),
 }
+
+
+def residual(statistics: Statistics, found: Refit) -> float:
+    """Measure the share of the target's energy that a refit, perhaps one to other data, leaves unexplained."""
+    columns, weight = found.columns, found.weight
+    gram = statistics.gram[:, columns[:, None], columns]
+    left = statistics.energy.sum() + np.sum(weight * (gram @ weight - 2 * statistics.cross[:, columns]))
+    offset = found.bias + np.einsum("gk,gko->go", statistics.columns[:, columns], weight) - statistics.outputs
+    return float((left + np.sum(offset**2)) / statistics.energy.sum())
 
 
 def layer(window: Window, shape: tuple[int, ...], outputs: int) -> tuple[Array, Array, Array]:

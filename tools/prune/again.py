@@ -14,15 +14,15 @@ from numpy.typing import NDArray
 from sartor.tools.prune.calibrate import Reading, batch_size, content_of, data_of, matrix_of, rows_of, stride_of
 from sartor.tools.prune.compact import kept_of
 from sartor.tools.prune.data import Split
-from sartor.tools.prune.evaluate import Runner
-from sartor.tools.prune.kernels.cross import Cross, cross
-from sartor.tools.prune.kernels.moments import Moments, moments, shift_of
+from sartor.tools.prune.kernels.cross import Cross
+from sartor.tools.prune.kernels.moments import Moments
 from sartor.tools.prune.network import Network
+from sartor.tools.prune.places import Place, shift_of
 from sartor.tools.prune.problem import Counts
 from sartor.tools.prune.refit import Refit, refit, target_statistics
 
 
-def refit_again(network: Network, counts: Counts, small: ir.Model, split: Split) -> None:
+def refit_again(network: Network, counts: Counts, small: ir.Model, split: Split, place: Place) -> None:
     """Refit the layers of a pruned network in place."""
     kept = kept_of(network.found, network.removed(counts))
     nodes = {str(node.outputs[0].name): node for node in small.graph}
@@ -31,25 +31,26 @@ def refit_again(network: Network, counts: Counts, small: ir.Model, split: Split)
         inputs, outputs = kept(one.labels), kept(one.layer.outputs)
         if not inputs.any() or not outputs.any():
             continue
-        _put(one, node, _fitted(network.model, small, one, node, outputs, split))
+        _put(one, node, _fitted(network.model, small, one, node, outputs, split, place))
 
 
 def _fitted(
-    model: ir.Model, small: ir.Model, one: Reading, node: ir.Node, outputs: NDArray[np.bool_], split: Split
-) -> Refit:
+    model: ir.Model, small: ir.Model, one: Reading, node: ir.Node, outputs: NDArray[np.bool_], split: Split,
+    place: Place,
+) -> Refit:  # fmt: skip
     """Sum up what a layer of the pruned network reads and what it should put out, and fit it."""
     name, source = str(node.outputs[0].name), str(data_of(node).name)
     size = batch_size([one.layer], split)
-    ours, theirs = Runner(small, 1, [source]), Runner(model, 1, [name])
+    ours = place.batches(small, [source], split.inputs, size)
+    theirs = place.batches(model, [name], split.inputs, size)
     total: tuple[Moments, Cross] | None = None
-    for read, wanted in zip(ours.batches(split.inputs, size), theirs.batches(split.inputs, size), strict=True):
+    for read, wanted in zip(ours, theirs, strict=True):
         x, y = rows_of(read[source], node), rows_of(wanted[name], node)
         x, y = (array[:: stride_of(x, one.window, len(split), one.statistics.gram.shape[1])] for array in (x, y))
-        y = np.compress(outputs, y, axis=1)
+        y = y[:, np.flatnonzero(outputs)]
         if total is None:
-            shift = shift_of(x, one.window)
-            mean = y.mean((0, *range(2, y.ndim)), dtype=np.float64).reshape(one.window.groups, -1)
-        part = moments(x, one.window, shift), cross(x, y, one.window, shift, mean)
+            shift, mean = shift_of(place, x, one.window), place.mean(y).reshape(one.window.groups, -1)
+        part = place.moments(x, one.window, shift), place.cross(x, y, one.window, shift, mean)
         total = part if total is None else (total[0] + part[0], total[1] + part[1])
     assert total is not None
     statistics = target_statistics(*total, matrix_of(_held(node, 1).numpy(), one.layer, one.window), one.biased)

@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 
 from sartor.tools.prune.channels import Channels, Layer
 from sartor.tools.prune.data import Split
-from sartor.tools.prune.evaluate import Runner
-from sartor.tools.prune.kernels.moments import Moments, moments, shift_of
+from sartor.tools.prune.kernels.moments import Moments
 from sartor.tools.prune.kernels.window import DENSE, Window, columns_of, output_shape, sliding, weight_of
+from sartor.tools.prune.places import Place, shift_of
 from sartor.tools.prune.refit import Statistics, own_statistics
 
 BATCH, BATCH_BYTES = 64, 1 << 28
@@ -47,19 +47,18 @@ class Reading:
         return float(self.statistics.energy.sum())
 
 
-def calibrate(model: ir.Model, found: Channels, split: Split, threads: int) -> list[Reading]:
+def calibrate(model: ir.Model, found: Channels, split: Split, place: Place) -> list[Reading]:
     """Run the samples once and sum up what every layer that can be refitted reads."""
     layers = [layer for layer in found.layers if refittable(layer) and columns(layer) <= MOST_COLUMNS]
     names = list(dict.fromkeys(str(data_of(layer.node).name) for layer in layers))
     sums: dict[int, Moments] = {}
     windows = [window_of(layer) for layer in layers]
-    runner = Runner(model, threads, names) if names else None
-    for batch in runner.batches(split.inputs, batch_size(layers, split)) if runner else ():
+    for batch in place.batches(model, names, split.inputs, batch_size(layers, split)) if names else ():
         for i, (layer, window) in enumerate(zip(layers, windows, strict=True)):
             x = rows_of(batch[str(data_of(layer.node).name)], layer.node)
             x = x[:: stride_of(x, window, len(split), columns(layer))]
-            shift = sums[i].shift if i in sums else shift_of(x, window)
-            part = moments(x, window, shift)
+            shift = sums[i].shift if i in sums else shift_of(place, x, window)
+            part = place.moments(x, window, shift)
             sums[i] = sums[i] + part if i in sums else part
     return [_reading(layer, windows[i], sums[i], found) for i, layer in enumerate(layers)]
 
@@ -78,9 +77,9 @@ def batch_size(layers: Sequence[Layer], split: Split) -> int:
     return max(min(BATCH_BYTES // max(sample, 1), BATCH, len(split)), 1)
 
 
-def stride_of(x: NDArray[Any], window: Window, samples: int, width: int) -> int:
+def stride_of(x: Any, window: Window, samples: int, width: int) -> int:
     """Return which of so many rows or maps of a batch are enough: every first, second, ..."""
-    positions = math.prod(output_shape(x.shape[2:], sliding(window)))
+    positions = math.prod(output_shape(tuple(x.shape[2:]), sliding(window)))
     share = len(x) * positions * max(samples // BATCH, 1)
     return max(min(share // max(ENOUGH_ROWS, ROWS_A_COLUMN * width), len(x)), 1)
 
@@ -142,7 +141,7 @@ def data_of(node: ir.Node) -> ir.Value:
     return value
 
 
-def rows_of(x: NDArray[Any], node: ir.Node) -> NDArray[Any]:
+def rows_of(x: Any, node: ir.Node) -> Any:
     """Lay the positions of what a matrix product reads or writes out as rows; maps stay as they are."""
     return x.reshape(-1, x.shape[-1]) if node.op_type in ("Gemm", "MatMul") else x
 

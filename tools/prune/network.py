@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from sartor.tools.prune.calibrate import Reading, content_of
 from sartor.tools.prune.channels import Channels
 from sartor.tools.prune.compact import Tuned, compact, kept_of
-from sartor.tools.prune.kernels.saliency import Part, saliency
+from sartor.tools.prune.kernels.saliency import Part
+from sartor.tools.prune.places import Place
 from sartor.tools.prune.problem import Counts, Floats
 from sartor.tools.prune.refit import Nested, Refit, nest, refit, refit_first
 from sartor.tools.prune.refit_order import Consumer, backward_greedy
@@ -27,8 +28,10 @@ MEMORY = 4096
 class Network:
     """A model, its channels, its units, whose classes come from the most important on, and what its layers read."""
 
-    def __init__(self, model: ir.Model, found: Channels, units: Sequence[Unit], readings: Sequence[Reading]) -> None:
-        self.model, self.found, self.readings = model, found, tuple(readings)
+    def __init__(
+        self, model: ir.Model, found: Channels, units: Sequence[Unit], readings: Sequence[Reading], place: Place
+    ) -> None:
+        self.model, self.found, self.readings, self.place = model, found, tuple(readings), place
         self._roots = found.atoms.roots()
         self.units = tuple(self._ordered(unit) for unit in units)
         self._refits: dict[tuple[int, bytes], tuple[Floats, Floats]] = {}
@@ -53,7 +56,7 @@ class Network:
             for axis, labels in enumerate(self.found.axes[weight])
             if labels is not None
         ]
-        squares = saliency(parts, len(unit.classes), [None] * len(parts)).squares
+        squares = self.place.saliency(parts, len(unit.classes)).squares
         return np.argsort(-squares, kind="stable")
 
     def _columns(self, one: Reading, unit: Unit) -> NDArray[np.int64]:

@@ -40,6 +40,7 @@ class Options:
     samples: int = 512
     seed: int = 0
     threads: int = 1
+    device: str = "cpu"
     resume: str | None = None
     shard: tuple[int, int] = (1, 1)
     finetune: int = 0

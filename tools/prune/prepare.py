@@ -19,6 +19,7 @@ from sartor.tools.prune.factors import find_channels
 from sartor.tools.prune.features import facts_of
 from sartor.tools.prune.latency import corrected, latency_nodes
 from sartor.tools.prune.network import Network
+from sartor.tools.prune.places import place_of
 from sartor.tools.prune.plan import Options
 from sartor.tools.prune.problem import Counts, Problem
 from sartor.tools.prune.strategies.prior import prior
@@ -112,7 +113,8 @@ def make_network(model: ir.Model, training: Split, options: Options) -> Network:
     """Find the channels of a model and calibrate its layers."""
     found = find_channels(model.graph, model.opset_imports[""])
     units = [unit for unit in find_units(found, options.keep) if len(unit.classes) > 1 and unit.readers]
-    return Network(model, found, units, calibrate(model, found, training, options.threads))
+    place = place_of(options.device, options.threads)
+    return Network(model, found, units, calibrate(model, found, training, place), place)
 
 
 def make_problem(network: Network, training: Split, options: Options, subject: str, resumed: Problem | None) -> Problem:

@@ -68,7 +68,7 @@ def prune(source: str, target: str | None, data: str, options: Options, argv: Se
 def _refitted(network: Network, outcome: Outcome, judge: Judge, samples: Samples) -> ir.Model:
     """Return the pruned model, refitted again unless it is worse then."""
     once, twice = (network.pruned(outcome.best) for _ in range(2))
-    refit_again(network, outcome.best, twice, samples.training)
+    refit_again(network, outcome.best, twice, samples.training, network.place)
     return twice if judge.score(twice) >= outcome.score else once
 
 

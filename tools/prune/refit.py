@@ -194,12 +194,3 @@ def _refit(statistics: Statistics, columns: Array, weight: Array) -> Refit:
     columns, weight = columns[ascending], weight[:, ascending]
     bias = statistics.outputs - np.einsum("gk,gko->go", statistics.columns[:, columns], weight)
     return Refit(columns, weight, bias)
-
-
-def residual(statistics: Statistics, found: Refit) -> float:
-    """Measure the share of the target's energy that a refit, perhaps one to other data, leaves unexplained."""
-    columns, weight = found.columns, found.weight
-    gram = statistics.gram[:, columns[:, None], columns]
-    left = statistics.energy.sum() + np.sum(weight * (gram @ weight - 2 * statistics.cross[:, columns]))
-    offset = found.bias + np.einsum("gk,gko->go", statistics.columns[:, columns], weight) - statistics.outputs
-    return float((left + np.sum(offset**2)) / statistics.energy.sum())

@@ -1,13 +1,10 @@
-"""In which order classes of channels are kept: by weights, by what they carry, or greedily by what is lost.
+"""In which order classes of channels are kept: greedily by what is lost.
 
-All consumers of a unit share one order; scores and losses are sums over consumers of shares of the whole.
-
-Greedy selection forward takes the class that explains most next, backward drops the class whose loss costs least next,
-the rest being refitted each time. Both eliminate classes from a matrix: forward from the Gram matrix, where class j
-explains `tr(R_j^T D_j^-1 R_j)` with its diagonal block D_j and its products with the target R_j, given those taken;
-backward from the inverse, where the same expression, with weights for R, is the loss, given those dropped (the optimal
-brain surgeon in blocks: Kurtic et al. 2023, ZipLM, section 3). Elimination is a Cholesky factor that chooses its next
-block as it goes.
+All consumers of a unit share one order; losses are sums over consumers of shares of the whole. The class whose loss
+costs least is dropped next, the rest being refitted each time: of the inverse of the Gram matrix, with the diagonal
+block D_j of class j and its weights R_j, given those dropped, the loss is `tr(R_j^T D_j^-1 R_j)` (the optimal brain
+surgeon in blocks: Kurtic et al. 2023, ZipLM, section 3). Dropping eliminates the class from that matrix: a Cholesky
+factor that chooses its next block as it goes.
 
 Letters: G groups, n classes of s columns, K = n s columns, O outputs of a group.
 """
@@ -32,36 +29,9 @@ class Consumer:
     classes: Array
 
 
-def by_weight(consumers: Sequence[Consumer]) -> Array:
-    """Order classes by the norm of the weights that read them."""
-    return _descending(np.sum(one.statistics.weight[:, one.classes] ** 2, (0, 2, 3)) for one in consumers)
-
-
-def by_energy(consumers: Sequence[Consumer]) -> Array:
-    """Order classes by the norm of their activations times that of the weights that read them."""
-    return _descending(map(_energies, consumers))
-
-
-def _energies(one: Consumer) -> Array:
-    weight = np.sum(one.statistics.weight[:, one.classes] ** 2, (2, 3))
-    activation = np.einsum("gkk->gk", one.statistics.gram)[:, one.classes].sum(2)
-    return np.asarray(np.sum(weight * activation, 0))
-
-
-def _descending(scores: Iterable[Array]) -> Array:
-    """Sort by the sum of each consumer's shares; of equals the first comes first."""
-    shares = [score / max(float(score.sum()), _TINY) for score in scores]
-    return np.argsort(-np.sum(shares, axis=0), kind="stable")
-
-
-def forward_greedy(consumers: Sequence[Consumer]) -> Array:
-    """Order classes by taking next what explains most."""
-    return np.array(list(_eliminated([_start(one, inverse=False) for one in consumers], 1)))
-
-
 def backward_greedy(consumers: Sequence[Consumer]) -> Array:
-    """Order classes by dropping next what costs least: the default."""
-    return np.array(list(_eliminated([_start(one, inverse=True) for one in consumers], -1)))[::-1]
+    """Order classes by dropping next what costs least, the most important first."""
+    return np.array(list(_eliminated([_start(one) for one in consumers])))[::-1]
 
 
 _TINY = 1e-300
@@ -81,14 +51,12 @@ class _Elimination:
     energy: float
 
 
-def _start(one: Consumer, inverse: bool) -> _Elimination:
-    """Begin with the Gram matrix of classes or its inverse, given the columns of no class."""
+def _start(one: Consumer) -> _Elimination:
+    """Begin with the inverse of the Gram matrix of classes, given the columns of no class."""
     count, size = one.classes.shape
     nested = nest(one.statistics, one.classes, np.arange(count))
     kept = int(nested.ends[0])
-    triangle, solved = nested.factor[:, kept:, kept:], nested.solved[:, kept:]
-    if inverse:
-        triangle = inverse_of_transpose(triangle)
+    triangle, solved = inverse_of_transpose(nested.factor[:, kept:, kept:]), nested.solved[:, kept:]
     matrix = triangle @ triangle.swapaxes(1, 2)
     blocks = matrix.reshape(len(matrix), count, size, count, size)
     diagonal = np.ascontiguousarray(np.einsum("gisit->gist", blocks))
@@ -96,12 +64,12 @@ def _start(one: Consumer, inverse: bool) -> _Elimination:
     return _Elimination(matrix, triangle @ solved, np.zeros_like(matrix), diagonal, energy)
 
 
-def _eliminated(parts: Sequence[_Elimination], sign: int) -> Iterable[int]:
-    """Eliminate the class of the largest value times `sign` from all consumers until none is left; yield each."""
+def _eliminated(parts: Sequence[_Elimination]) -> Iterable[int]:
+    """Eliminate the class of the smallest loss from all consumers until none is left; yield each."""
     left = np.arange(parts[0].diagonal.shape[1])
     for done in range(len(left)):
         values = np.sum([_values(part, left) for part in parts], axis=0)
-        chosen = int(left[np.argmax(sign * values)])
+        chosen = int(left[np.argmin(values)])
         left = left[left != chosen]
         for part in parts:
             _eliminate(part, chosen, done)

@@ -59,7 +59,12 @@ def shift_of(x: Array, window: Window) -> Array:
     """
     if window.transposed or not x.size:
         return np.zeros(x.shape[1], np.float32)
-    mantissas, exponents = np.frexp(x.mean(axis=(0, *range(2, x.ndim)), dtype=np.float64))
+    return rounded_shift(x.mean(axis=(0, *range(2, x.ndim)), dtype=np.float64))
+
+
+def rounded_shift(mean: Array) -> Array:
+    """Round means of channels [C] to a few bits."""
+    mantissas, exponents = np.frexp(mean)
     rounded = np.ldexp(np.round(np.ldexp(mantissas, SHIFT_BITS)), exponents - SHIFT_BITS)
     return np.asarray(rounded, np.float32)
 

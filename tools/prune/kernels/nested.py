@@ -1,16 +1,12 @@
-"""Least squares on the first k columns for all k at once: one Cholesky factor, one solution, one triangular inverse.
+"""Least squares on the first k columns for all k at once: one Cholesky factor, and one solution.
 
 With G = L L^T and Z = L^-1 B the weights of the first k columns are W_k = L_k^-T Z_k, where L_k and Z_k are the leading
-parts, and the squares of the rows of Z beyond k are what the first k columns leave unexplained. The inverse of L^T has
-the inverses of all L_k^T as its leading parts, so W_k follows from W_j by the columns between j and k.
+parts, and the squares of the rows of Z beyond k are what the first k columns leave unexplained.
 
 Letters: G groups, K columns, O outputs of a group.
 """
 
 from __future__ import annotations
-
-from collections.abc import Iterator, Sequence
-from itertools import pairwise
 
 import numpy as np
 import torch
@@ -52,16 +48,6 @@ def inverse_of_transpose(factor: Array) -> Array:
     below = factor[:, half:, :half].swapaxes(1, 2)
     made[:, :half, half:] = -made[:, :half, :half] @ (below @ made[:, half:, half:])
     return made
-
-
-def weights_of_each(factor: Array, solved: Array, counts: Sequence[int]) -> Iterator[Array]:
-    """Yield the weights [G, k, O] of the first k columns for each of ascending counts k."""
-    inverse = torch.from_numpy(inverse_of_transpose(factor))
-    right = torch.from_numpy(solved)
-    weights = torch.zeros_like(right)
-    for start, end in pairwise((0, *counts)):
-        weights[:, :end].baddbmm_(inverse[:, :end, start:end], right[:, start:end])
-        yield weights[:, :end].numpy().copy()
 
 
 def weights_reference(gram: Array, right: Array, columns: int) -> Array:
