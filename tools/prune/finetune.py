@@ -21,7 +21,7 @@ from sartor.tools.prune.data import Split
 from sartor.tools.prune.evaluate import Arrays
 
 BATCH = 64
-RATE, MOMENTUM, DECAY = 0.003, 0.9, 1e-4
+RATE, MOMENTUM, DECAY = 0.03, 0.9, 1e-4
 """Of stochastic gradient descent; the rate falls along half a cosine (Loshchilov and Hutter 2017, equation 5)."""
 
 CLIP = 1.0

@@ -27,6 +27,9 @@ from sartor.tools.prune.units import find_units, resources
 
 Interface = tuple[tuple[ir.TypeProtocol | None, ir.Shape | None], ...]
 
+MORE = 4
+"""Times as many samples judge the best of the search once more."""
+
 LARGEST_PROTO = 1 << 30
 """Bytes of weights up to which a model goes through onnx's own shape inference, which copies it."""
 
@@ -38,11 +41,13 @@ WIDE, ROUND = 8, 8
 class Samples:
     """What weights are refitted on, what is judged on, and what neither has seen; the digest of the first two.
 
+    `choosing` is what the best of the search are judged on once more: the samples that were judged on, and others.
     `tuning` is all that fine-tuning may see, None without it.
     """
 
     training: Split
     judging: Split
+    choosing: Split
     testing: Split | None
     tuning: Split | None
     sha256: str
@@ -58,12 +63,13 @@ def read_samples(data: Data, options: Options) -> Samples:
     if training is None or judging is None:
         raise InputRefusedError("it has neither train/x nor val/x", subject=data.path, remedy="Add one of them")
     testing = data.split("test", None)
+    choosing = data.split("val", MORE * options.samples) or judging
     tuning = (data.split("train", None) or training) if options.finetune else None
     digest = hashlib.sha256()
     for split in (training, judging):
         for array in (*split.inputs.values(), *split.labels.values()):
             digest.update(np.ascontiguousarray(array).tobytes())
-    return Samples(training, judging, testing, tuning, digest.hexdigest())
+    return Samples(training, judging, choosing, testing, tuning, digest.hexdigest())
 
 
 def declared_interface(model: ir.Model) -> Interface:

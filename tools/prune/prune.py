@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
+import numpy as np
 import onnx_ir as ir
 
 from sartor.share import history
@@ -25,6 +26,7 @@ from sartor.tools.prune.prepare import (
     read_samples,
     restore_interface,
 )  # fmt: skip
+from sartor.tools.prune.problem import Counts
 from sartor.tools.prune.report import describe
 from sartor.tools.prune.search import Outcome, begin, episodes_of, make_strategy, search
 from sartor.tools.prune.verify import require_same
@@ -52,10 +54,12 @@ def prune(source: str, target: str | None, data: str, options: Options, argv: Se
     strategy = make_strategy(problem, earlier.history.base, options, earlier.others)
     with progress("episodes", episodes_of(options)) as step:
         outcome = search(strategy, earlier, lambda counts: judge.score(network.pruned(counts)), options, step)
-    small = _refitted(network, outcome, judge, samples)
-    error = require_same(network, outcome.best, samples.training, model.source)
-    small, losses = _tuned(small, model, judge, samples, options)
-    plan = describe(network, small, judge, samples, outcome, losses, error, time.monotonic() - started, options)
+    final = make_judge(model.ir, samples.choosing, metric, options.threads, data)
+    best = _best(network, outcome, final)
+    small = _refitted(network, best, final, samples)
+    error = require_same(network, best, samples.training, model.source)
+    small, losses = _tuned(small, model, final, samples, options)
+    plan = describe(network, small, best, final, samples, outcome, losses, error, time.monotonic() - started, options)
     if target is not None:
         restore_interface(small, interface)
         if argv is not None:
@@ -65,11 +69,19 @@ def prune(source: str, target: str | None, data: str, options: Options, argv: Se
     return plan
 
 
-def _refitted(network: Network, outcome: Outcome, judge: Judge, samples: Samples) -> ir.Model:
+def _best(network: Network, outcome: Outcome, judge: Judge) -> Counts:
+    """Judge what did best in the search on more samples, and return the best."""
+    if len(outcome.finalists) == 1:
+        return outcome.finalists[0]
+    scores = [judge.score(network.pruned(counts)) for counts in outcome.finalists]
+    return outcome.finalists[int(np.argmax(scores))]
+
+
+def _refitted(network: Network, counts: Counts, judge: Judge, samples: Samples) -> ir.Model:
     """Return the pruned model, refitted again unless it is worse then."""
-    once, twice = (network.pruned(outcome.best) for _ in range(2))
-    refit_again(network, outcome.best, twice, samples.training, network.place)
-    return twice if judge.score(twice) >= outcome.score else once
+    once, twice = (network.pruned(counts) for _ in range(2))
+    refit_again(network, counts, twice, samples.training, network.place)
+    return twice if judge.score(twice) >= judge.score(once) else once
 
 
 def _tuned(

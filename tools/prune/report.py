@@ -29,7 +29,7 @@ FALLEN, MISSED = 0.98, 0.03
 
 
 def describe(
-    network: Network, small: ir.Model, judge: Judge, samples: Samples, outcome: Outcome,
+    network: Network, small: ir.Model, best: Counts, judge: Judge, samples: Samples, outcome: Outcome,
     losses: Sequence[float], error: float, seconds: float, options: Options,
 ) -> Plan:  # fmt: skip
     """Measure the model before and after, and put together what people and programs want to know."""
@@ -40,7 +40,7 @@ def describe(
     full = np.array([len(unit.classes) for unit in network.units])
     before, after = (
         _measure(model, network, counts, judges, latency)
-        for model, counts, latency in zip((network.model, small), (full, outcome.best), latencies, strict=True)
+        for model, counts, latency in zip((network.model, small), (full, best), latencies, strict=True)
     )
     notes = []
     if after.latency_us > FALLEN * before.latency_us:
@@ -59,7 +59,7 @@ def describe(
         if refittable(layer) and columns(layer) > MOST_COLUMNS
     ]
     return Plan(
-        options.budget, judge.metric.name, _units(network, outcome.best), kept_layers(network), options.search,
+        options.budget, judge.metric.name, _units(network, best), kept_layers(network), options.search,
         options.start, len(outcome.scores), outcome.evaluated, seconds, tuple(outcome.scores.tolist()),
         tuple(losses), before, after, error, tuple(notes),
     )  # fmt: skip

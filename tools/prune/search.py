@@ -23,6 +23,9 @@ from sartor.tools.prune.strategies.prior import prior
 
 Score = Callable[[Counts], float]
 
+FINALISTS = 8
+"""Counts that are judged once more, on other samples: the best of many is good by chance as well."""
+
 
 @dataclass(frozen=True)
 class Beginning:
@@ -58,10 +61,9 @@ class Memo:
 
 @dataclass(frozen=True)
 class Outcome:
-    """The best counts with their score, the scores of all episodes, and how many different counts were evaluated."""
+    """The counts to choose among, best first, the scores of all episodes, and how many counts were evaluated."""
 
-    best: Counts
-    score: float
+    finalists: tuple[Counts, ...]
     scores: Floats
     evaluated: int
 
@@ -141,8 +143,15 @@ def search(strategy: Strategy, beginning: Beginning, score: Score, options: Opti
     if target is not None and isinstance(strategy, Learned):
         write_history(replace(history, learned=strategy.agent.parameters()), target)
     counts, scores = _fitting(history, beginning.shards)
-    best = int(np.argmax(scores))
-    return Outcome(counts[best], float(scores[best]), history.scores, memo.evaluated)
+    return Outcome(_finalists(counts, scores), history.scores, memo.evaluated)
+
+
+def _finalists(counts: Counts, scores: Floats) -> tuple[Counts, ...]:
+    """Return the best counts, each once, and the first."""
+    order = [*np.argsort(-scores, kind="stable"), 0]
+    best = dict.fromkeys(_key(counts[i]) for i in order[:-1])
+    kept = [*list(best)[: FINALISTS - 1], _key(counts[0])]
+    return tuple(np.frombuffer(key, np.int64) for key in dict.fromkeys(kept))
 
 
 def _fitting(history: History, shards: Sequence[History]) -> tuple[Counts, Floats]:
