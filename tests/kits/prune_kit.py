@@ -15,7 +15,7 @@ from sartor.tools.prune.allocate import cost_of
 from sartor.tools.prune.channels import Channels
 from sartor.tools.prune.compact import compact, kept_of
 from sartor.tools.prune.factors import find_channels
-from sartor.tools.prune.prepare import infer_all_shapes
+from sartor.tools.prune.sizes import infer_all_shapes
 from sartor.tools.prune.units import Resources, Unit, find_units, resources
 from sartor.tools.prune.verify import masked
 
@@ -26,8 +26,8 @@ CLOSE = 1e-5
 class Network:
     """A model with its channels found."""
 
-    def __init__(self, model: ir.Model, keep: Sequence[str] = ()) -> None:
-        infer_all_shapes(model)
+    def __init__(self, model: ir.Model, keep: Sequence[str] = (), samples: Feed | None = None) -> None:
+        infer_all_shapes(model, samples or {})
         self.model = model
         self.found: Channels = find_channels(model.graph, model.opset_imports[""])
         self.units: tuple[Unit, ...] = find_units(self.found, keep)
@@ -83,7 +83,7 @@ def check(network: Network, counts: Sequence[int], seed: int, feed: Feed) -> ir.
     """Check the model in which so many classes of every unit stay, and return it."""
     removed = network.removed(counts, seed)
     small = compact(network.model, network.found, removed)
-    infer_all_shapes(small)
+    infer_all_shapes(small, feed)
     onnx.checker.check_model(onnx.load_from_string(serialized(small)), full_check=True)
     expected = run(masked(network.model, network.found, kept_of(network.found, removed)), feed)
     for mine, theirs in zip(run(small, feed), expected, strict=True):
@@ -103,10 +103,12 @@ def parameters(model: ir.Model) -> int:
 def multiplications(model: ir.Model) -> int:
     """Count the multiplications of convolutions and matrix products from the shapes that ONNX's own inference finds.
 
-    Axes without a size count as 1.
+    Where it finds none, the model's own count. Axes without a size count as 1.
     """
     proto = onnx.shape_inference.infer_shapes(onnx.load_from_string(serialized(model)), strict_mode=True)
     shapes: dict[str, list[int]] = {one.name: list(one.dims) for one in proto.graph.initializer}
+    for out in (out for node in model.graph for out in node.outputs if out.shape is not None):
+        shapes[str(out.name)] = [size if isinstance(size, int) else 1 for size in out.shape or ()]
     for value in (*proto.graph.input, *proto.graph.value_info, *proto.graph.output):
         shapes[value.name] = [dim.dim_value or 1 for dim in value.type.tensor_type.shape.dim]
     return sum(_multiplications(node, shapes) for node in proto.graph.node)
@@ -119,7 +121,7 @@ def _multiplications(node: onnx.NodeProto, shapes: dict[str, list[int]]) -> int:
     if node.op_type == "ConvTranspose":
         return int(np.prod(shapes[node.input[0]][1:]) * np.prod(shapes[node.input[1]][1:]))
     if node.op_type == "Gemm":
-        return int(np.prod(shapes[node.output[0]]) * shapes[node.input[0]][0 if attributes.get("transA") else 1])
+        return int(np.prod(shapes[node.output[0]]) * shapes[node.input[1]][1 if attributes.get("transB") else 0])
     if node.op_type == "MatMul":
         return int(np.prod(shapes[node.output[0]]) * shapes[node.input[0]][-1])
     return 0

@@ -13,8 +13,8 @@ FEW = ("resnet_basic", "mobilenet_v3", "shufflenet_v1", "vit_fused", "unet")
 
 def check(name: str, model: bytes) -> int:
     """Check all channels, one of each unit, and two random numbers of them; return the number of units."""
-    network = kit.Network(kit.read(model))
     inputs = feed(name, 2, seed=0)
+    network = kit.Network(kit.read(model), samples=inputs)
     rng = np.random.default_rng(0)
     random = [[int(rng.integers(1, size + 1)) for size in network.full] for _ in range(2)]
     for counts in (network.full, [1] * len(network.units), *random):

@@ -6,12 +6,10 @@ import hashlib
 from dataclasses import dataclass, replace
 
 import numpy as np
-import onnx
 import onnx_ir as ir
 
 from sartor.share.errors import GoalNotMetError, InputRefusedError
 from sartor.share.inputs import required_inputs
-from sartor.share.shapes import infer_shapes
 from sartor.tools.prune.allocate import Cost, cost_of
 from sartor.tools.prune.calibrate import calibrate
 from sartor.tools.prune.data import Data, Split
@@ -22,6 +20,7 @@ from sartor.tools.prune.network import Network
 from sartor.tools.prune.places import place_of
 from sartor.tools.prune.plan import Options
 from sartor.tools.prune.problem import Counts, Problem
+from sartor.tools.prune.sizes import infer_all_shapes
 from sartor.tools.prune.strategies.prior import prior
 from sartor.tools.prune.units import find_units, resources
 
@@ -29,9 +28,6 @@ Interface = tuple[tuple[ir.TypeProtocol | None, ir.Shape | None], ...]
 
 MORE = 4
 """Times as many samples judge the best of the search once more."""
-
-LARGEST_PROTO = 1 << 30
-"""Bytes of weights up to which a model goes through onnx's own shape inference, which copies it."""
 
 WIDE, ROUND = 8, 8
 """A unit is rounded to an eighth of its classes, at most to eight."""
@@ -95,24 +91,7 @@ def fix_sizes(model: ir.Model, split: Split) -> None:
         sample = split.inputs[str(value.name)]
         if value.shape is not None and sample.ndim > 0:
             value.shape = ir.Shape([value.shape[0], *sample.shape[1:]])
-    infer_all_shapes(model)
-
-
-def infer_all_shapes(model: ir.Model) -> None:
-    """Infer shapes; ask onnx's own inference for those without a symbolic answer, such as Expand to a computed size."""
-    infer_shapes(model)
-    missing = {str(out.name): out for node in model.graph for out in node.outputs if out.shape is None}
-    size = sum(value.const_value.nbytes for value in model.graph.initializers.values() if value.const_value is not None)
-    if not missing or size > LARGEST_PROTO:
-        return
-    inferred = onnx.shape_inference.infer_shapes(ir.serde.serialize_model(model), data_prop=True)
-    for info in inferred.graph.value_info:
-        kind = info.type.tensor_type
-        if info.name in missing and kind.HasField("shape"):
-            sizes = [one.dim_value if one.HasField("dim_value") else one.dim_param or None for one in kind.shape.dim]
-            missing[info.name].shape = ir.Shape(sizes)
-            missing[info.name].type = ir.TensorType(ir.DataType(kind.elem_type))
-    infer_shapes(model)
+    infer_all_shapes(model, split.inputs)
 
 
 def make_network(model: ir.Model, training: Split, options: Options) -> Network:

@@ -96,7 +96,7 @@ def gemm(node: Node) -> None:
     rows, inner = left[::-1] if turned else left
     other, columns = right[::-1] if flipped else right
     _contract(node, inner[0], other[0], (flipped, 1 - flipped))
-    node.multiplies((rows, inner, columns))
+    node.multiplies((rows, inner if inner[1] is not None else other, columns))
     result = ((rows[0], columns[0]), (rows[1], columns[1]))
     node.put(meet(node, [result, (node.axes(2), node.sizes(2))]) if node.has(2) else result[0])
 
@@ -111,9 +111,8 @@ def matmul(node: Node) -> None:
     batch = meet(node, [(left[:-2], sizes[:-2]), (right[:-2], widths[:-2])]) if max(len(left), len(right)) > 2 else ()
     _contract(node, left[-1], right[-2], (len(right) - 2, len(right) - 1))
     many = sizes[:-2] if len(left) >= len(right) else widths[:-2]
-    node.multiplies(
-        [*zip(batch, many, strict=True), (left[-2], sizes[-2]), (left[-1], sizes[-1]), (right[-1], widths[-1])]
-    )
+    inner = (left[-1], sizes[-1]) if sizes[-1] is not None else (right[-2], widths[-2])
+    node.multiplies([*zip(batch, many, strict=True), (left[-2], sizes[-2]), inner, (right[-1], widths[-1])])
     node.put((*batch, left[-2], right[-1]))
 
 

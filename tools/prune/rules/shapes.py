@@ -182,8 +182,12 @@ def _named(sizes: Sequence[Dim]) -> list[str]:
 
 
 def dims(value: ir.Value) -> list[Dim]:
-    """Return the sizes of a value of known rank, or their names; one without a name has a name of its own."""
-    assert value.shape is not None
+    """Return the sizes of a value, or their names; one without a name has a name of its own.
+
+    Raises UntrackedError where the rank is unknown.
+    """
+    if value.shape is None:
+        raise UntrackedError(f"the shape of {value.name} is unknown")
     return [
         size if isinstance(size, int) else str(size.value or f"{value.name}:{i}") for i, size in enumerate(value.shape)
     ]
