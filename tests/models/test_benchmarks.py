@@ -9,17 +9,18 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from tests.conftest import ROOT
 
 FOLDER = ROOT / "benchmarks"
 
 
-def run(script: str, results: Path, *arguments: str) -> dict[str, object]:
-    """Run a benchmark's smoke test and return its result file."""
+def run(script: str, results: Path, *arguments: str, name: str = "") -> dict[str, object]:
+    """Run a benchmark's smoke test and return its result file, which has the script's name or one of its own."""
     command = [sys.executable, FOLDER / f"{script}.py", "--quick", "--results", results, *arguments]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-    (path,) = results.glob(f"{script}-????-??-??.json")
+    (path,) = results.glob(f"{name or script}-????-??-??.json")
     document: dict[str, object] = json.loads(path.read_text())
     assert list(document) == ["schema", "benchmark", "date", "machine", "settings", "rows", "bars"]
     assert set(document["machine"]) >= {"cpu", "cores", "features", "versions"}  # type: ignore[call-overload]
@@ -48,6 +49,21 @@ def test_phases(tmp_path: Path) -> None:
         *(("columns", 1), ("columns", 2), ("norm_of_one", 1), ("norm_of_one", 2)),
     ]
     assert all(max(row["errors"].values()) < 1e-5 for row in rows)  # type: ignore[attr-defined]
+
+
+def test_pruning_quality(tmp_path: Path) -> None:
+    rows = run("prune_quality", tmp_path, "--only", "digits")["rows"]
+    assert [row["run"] for row in rows] == ["closed form", "searched", "fine-tuned"]  # type: ignore[attr-defined]
+    for row in rows:  # type: ignore[attr-defined]
+        assert row["after"]["macs"] <= 0.5 * row["before"]["macs"]
+
+
+@pytest.mark.slow
+def test_pruning_convergence(tmp_path: Path) -> None:
+    outcome = run("prune_convergence", tmp_path, "--only", "mobilenet_v1", name="prune_convergence_mobilenet_v1")
+    rows = outcome["rows"]
+    assert {(row["arm"], row["start"]) for row in rows} >= {("all", "prior"), ("ddpg", "uniform")}  # type: ignore[attr-defined]
+    assert all(len(row["curve"]) == 6 and np.isfinite(row["curve"]).all() for row in rows)  # type: ignore[attr-defined]
 
 
 def test_elementwise(tmp_path: Path) -> None:
