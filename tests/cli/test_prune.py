@@ -106,6 +106,7 @@ def test_transfer_between_budgets(sartor: RunSartor, folder: Path) -> None:
         "--episodes", "2", "--dry-run", "--json", "-@", "1", cwd=folder,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
+    assert b"the agent starts from runs.h5" in done.stderr
     assert json.loads(done.stdout)["budget"] == {"resource": "params", "ratio": 0.7}
 
 

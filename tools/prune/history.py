@@ -54,7 +54,10 @@ class Run:
 
 @dataclass(frozen=True)
 class History:
-    """A search: its facts, problem and first counts, its episodes in order, and what an agent learned."""
+    """A search: its facts, problem and first counts, its episodes in order, and what an agent learned.
+
+    `source` is the file that it was read from.
+    """
 
     run: Run
     problem: Problem
@@ -62,6 +65,7 @@ class History:
     counts: Counts
     scores: Floats
     learned: Mapping[str, NDArray[np.float32]]
+    source: str = ""
 
     def with_episode(self, counts: Counts, score: float) -> History:
         """Return the history with one more episode."""
@@ -117,7 +121,7 @@ def read_history(path: str | Path) -> History:
         if schema != SCHEMA:
             raise InputRefusedError(f"its schema is {schema}, not {SCHEMA}", subject=subject, remedy="Upgrade sartor")
         try:
-            history = _parse(file)
+            history = replace(_parse(file), source=subject)
             _check(history)
         except (KeyError, TypeError, ValueError, OSError, AssertionError) as error:
             raise damaged("the history is damaged", subject) from error

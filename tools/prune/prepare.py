@@ -21,10 +21,14 @@ from sartor.tools.prune.places import place_of
 from sartor.tools.prune.plan import Options
 from sartor.tools.prune.problem import Counts, Problem
 from sartor.tools.prune.sizes import infer_all_shapes
+from sartor.tools.prune.spread import kept_layers
 from sartor.tools.prune.strategies.prior import prior
 from sartor.tools.prune.units import find_units, resources
 
 Interface = tuple[tuple[ir.TypeProtocol | None, ir.Shape | None], ...]
+
+SHOWN = 3
+"""Reasons of an error that are shown."""
 
 MORE = 4
 """Times as many samples judge the best of the search once more."""
@@ -108,7 +112,9 @@ def make_problem(network: Network, training: Split, options: Options, subject: s
     Latencies are taken over from a problem that is resumed, because they differ from one measurement to the next.
     """
     if not network.units:
-        raise GoalNotMetError("no channels can be removed", subject=subject, remedy="See --dry-run for the reasons")
+        reasons = "; ".join(f"{name}: {reason}" for name, reason in kept_layers(network.found)[:SHOWN])
+        remedy = "Export it without what keeps them, or relax --keep"
+        raise GoalNotMetError(f"no channels can be removed ({reasons or 'no layers'})", subject=subject, remedy=remedy)
     sizes = np.array([len(unit.classes) for unit in network.units])
     steps = np.array([_step(int(size), options.round_to) for size in sizes])
     least = np.minimum(np.maximum(np.ceil(options.least_ratio * sizes / steps).astype(np.int64) * steps, 1), sizes)

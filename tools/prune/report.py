@@ -20,7 +20,7 @@ from sartor.tools.prune.plan import Measure, Options, Plan, UnitPlan
 from sartor.tools.prune.prepare import Samples
 from sartor.tools.prune.problem import Counts
 from sartor.tools.prune.search import Outcome
-from sartor.tools.prune.spread import removable
+from sartor.tools.prune.spread import kept_layers
 from sartor.tools.prune.units import resources
 
 SECONDS = 1.0
@@ -59,7 +59,7 @@ def describe(
         if refittable(layer) and columns(layer) > MOST_COLUMNS
     ]
     return Plan(
-        options.budget, judge.metric.name, _units(network, best), kept_layers(network), options.search,
+        options.budget, judge.metric.name, _units(network, best), kept_layers(network.found), options.search,
         options.start, len(outcome.scores), outcome.evaluated, seconds, tuple(outcome.scores.tolist()),
         tuple(losses), before, after, error, tuple(notes),
     )  # fmt: skip
@@ -92,19 +92,6 @@ def _units(network: Network, counts: Counts) -> tuple[UnitPlan, ...]:
         )
         for unit, count, curve in zip(network.units, counts, network.curves, strict=True)
     )
-
-
-def kept_layers(network: Network) -> tuple[tuple[str, str], ...]:
-    """Name the layers all of whose outputs stay in any case, with the first reason."""
-    free = set(removable(network.found).tolist())
-    out = []
-    for layer in network.found.layers:
-        if not free & set(layer.outputs.tolist()):
-            reasons = network.found.atoms.reasons(layer.outputs)
-            out.append(
-                (str(layer.node.name or layer.node.outputs[0].name), reasons[0] if reasons else "nothing reads it")
-            )
-    return tuple(out)
 
 
 def as_data(plan: Plan) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from sartor.tools.prune.prepare import Samples
 from sartor.tools.prune.problem import Counts, Floats, Problem
 from sartor.tools.prune.strategies.base import HillClimb, Random, Strategy
 from sartor.tools.prune.strategies.fit import uniform
-from sartor.tools.prune.strategies.learned import Learned
+from sartor.tools.prune.strategies.learned import Learned, nearest_of
 from sartor.tools.prune.strategies.prior import prior
 
 Score = Callable[[Counts], float]
@@ -107,6 +107,8 @@ def make_strategy(problem: Problem, start: Counts, options: Options, histories: 
         return Random(problem, start, seed)
     if options.search == "hill-climb":
         return HillClimb(problem, start, seed)
+    if histories and options.transfer != "none":
+        note(f"the agent starts from {nearest_of(problem, histories).source}, whose units are most alike")
     return Learned(problem, start, seed, histories, options.transfer, options.assistant)
 
 

@@ -14,7 +14,7 @@ import onnx_ir as ir
 
 from sartor.share.lowering.hosts import nested
 from sartor.tools.prune.atoms import Labels
-from sartor.tools.prune.channels import Channels
+from sartor.tools.prune.channels import Channels, Layer
 from sartor.tools.prune.rules import RULES, Node, UntrackedError
 
 
@@ -40,6 +40,18 @@ def removable(found: Channels) -> Labels:
         made[roots[layer.outputs]] = True
         read[roots[layer.inputs]] = True
     return np.flatnonzero((made & read)[roots] & ~found.atoms.frozen())
+
+
+def kept_layers(found: Channels) -> tuple[tuple[str, str], ...]:
+    """Name the layers all of whose outputs stay in any case, with the first reason."""
+    free = set(removable(found).tolist())
+    held = (layer for layer in found.layers if not free & set(layer.outputs.tolist()))
+    return tuple((name_of(layer), next(iter(found.atoms.reasons(layer.outputs)), "nothing reads it")) for layer in held)
+
+
+def name_of(layer: Layer) -> str:
+    """Return what people call a layer."""
+    return str(layer.node.name or layer.node.outputs[0].name)
 
 
 def _visit(view: Node) -> None:

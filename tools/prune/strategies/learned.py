@@ -107,7 +107,7 @@ class Learned:
 
     def _transfer(self, histories: Sequence[History], augmented: bool) -> None:
         """Start from the nearest history's agent; learn from its transitions, or from those of all, relabelled."""
-        nearest = min(histories, key=lambda one: distance(self._problem, one.problem))
+        nearest = nearest_of(self._problem, histories)
         if nearest.learned:
             self.agent.load(nearest.learned)
         for history in histories if augmented else (nearest,):
@@ -129,6 +129,11 @@ def walks_of(history: History, relabel: bool) -> list[tuple[Walk, float]]:
             problem = replace(problem, budget=problem.costs.total(counts))
         found.append((Walker(problem, history.base).retrace(counts), float(reward)))
     return found
+
+
+def nearest_of(problem: Problem, histories: Sequence[History]) -> History:
+    """Return the history whose units are most alike; of equals the first."""
+    return min(histories, key=lambda one: distance(problem, one.problem))
 
 
 def distance(left: Problem, right: Problem) -> float:
