@@ -1,0 +1,115 @@
+"""Emission: a recurrent node becomes a call of a local function that decodes its weights and runs the node.
+
+The function takes what the node takes, a coded matrix in place of each that was made sparse. Stock onnxruntime inlines
+it, decodes once and runs dense; a session of ours finds the coded form and never makes it dense.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from itertools import chain, count
+
+import onnx_ir as ir
+
+from sartor.tools.sparse_rnn.encode import Coded, decoder
+from sartor.tools.sparse_rnn.find import Layer
+
+DOMAIN = "sartor.sparse_rnn"
+LEAST_IR_VERSION, DIGITS = 10, 12
+
+
+def emit(model: ir.Model, coded: Mapping[Layer, Mapping[int, Coded]]) -> None:
+    """Replace the weights of layers, by their positions among the node's inputs, with coded ones, in place."""
+    if not coded:
+        return
+    taken = {str(value.name) for graph in model.graphs() for value in _values(graph)}
+    for layer, matrices in coded.items():
+        _replace(model, layer, matrices, taken)
+    model.opset_imports[DOMAIN] = 1
+    model.ir_version = max(model.ir_version, LEAST_IR_VERSION)
+
+
+def _values(graph: ir.Graph) -> Iterable[ir.Value]:
+    return chain(graph.inputs, graph.initializers.values(), (out for node in graph for out in node.outputs))
+
+
+def _replace(model: ir.Model, layer: Layer, matrices: Mapping[int, Coded], taken: set[str]) -> None:
+    node = layer.node
+    old = [value for place, value in enumerate(node.inputs) if place in matrices]
+    inputs: list[ir.Value] = []
+    for place, value in enumerate(node.inputs):
+        if place in matrices:
+            inputs += _initialisers(model, layer, place, matrices[place], taken)
+        elif value is not None:
+            inputs.append(value)
+    function = _function(model, layer, matrices)
+    model.functions.setdefault(function.identifier(), function)
+    kept = [out for out in node.outputs if out.name]
+    outputs = [ir.Value(name=out.name, type=out.type, shape=out.shape) for out in kept]
+    call = ir.Node(DOMAIN, function.name, inputs, outputs=outputs, name=layer.name)
+    ir.convenience.replace_all_uses_with(kept, outputs, replace_graph_outputs=True)
+    graph = node.graph
+    assert isinstance(graph, ir.Graph)
+    graph.insert_after(node, call)
+    graph.remove(node, safe=True)
+    _remove_unused(value for value in old if value is not None)
+
+
+def _initialisers(model: ir.Model, layer: Layer, place: int, coded: Coded, taken: set[str]) -> list[ir.Value]:
+    """Enter gaps and values into the outermost graph, which all others see."""
+    made = []
+    for part, array in (("gaps", coded.gaps), ("values", coded.values)):
+        base = f"{layer.name}_{'WR'[place - 1]}_{part}"
+        name = next(free for free in chain([base], (f"{base}_{i}" for i in count(2))) if free not in taken)
+        taken.add(name)
+        tensor = ir.tensor(array, name=name)
+        value = ir.Value(name=name, type=ir.TensorType(tensor.dtype), shape=ir.Shape(array.shape), const_value=tensor)
+        model.graph.register_initializer(value)
+        made.append(value)
+    return made
+
+
+def _function(model: ir.Model, layer: Layer, matrices: Mapping[int, Coded]) -> ir.Function:
+    """Make the function: the node behind the decoders of its weights."""
+    node = layer.node
+    formals: list[ir.Value] = []
+    nodes: list[ir.Node] = []
+    taken: list[ir.Value | None] = []
+    for place, value in enumerate(node.inputs):
+        if place in matrices:
+            gaps, values = (ir.Value(name=f"{'WR'[place - 1]}_{part}") for part in ("gaps", "values"))
+            decoding, whole = decoder(gaps, values, matrices[place].shape)
+            formals += [gaps, values]
+            nodes += decoding
+            taken.append(whole)
+        elif value is None:
+            taken.append(None)
+        else:
+            formals.append(ir.Value(name=f"i{place}"))
+            taken.append(formals[-1])
+    outputs = [ir.Value(name=f"o{i}" if out.name else "") for i, out in enumerate(node.outputs)]
+    body = ir.Node("", node.op_type, taken, list(node.attributes.values()), outputs=outputs)
+    opsets = {"": model.opset_imports.get("", 1)}
+    graph = ir.Graph(formals, [out for out in outputs if out.name], nodes=[*nodes, body], opset_imports=opsets)
+    function = ir.Function(DOMAIN, node.op_type, graph=graph, attributes=[])
+    content = ir.serde.serialize_function(function).SerializeToString(deterministic=True)
+    function.name = f"{node.op_type}_{hashlib.sha256(content).hexdigest()[:DIGITS]}"
+    return function
+
+
+def _remove_unused(values: Iterable[ir.Value]) -> None:
+    """Remove initialisers, and the nodes that made constants, that nothing needs any more."""
+    pending = list(values)
+    while pending:
+        value = pending.pop()
+        node = value.producer()
+        if value.uses() or value.is_graph_output():
+            continue
+        if node is None:
+            if value.graph is not None and value.name in value.graph.initializers:
+                del value.graph.initializers[str(value.name)]
+        elif node.graph is not None and not any(out.uses() or out.is_graph_output() for out in node.outputs):
+            sources = [one for one in node.inputs if one is not None]
+            node.graph.remove(node, safe=True)
+            pending += sources
