@@ -66,7 +66,7 @@ def mobilenet_v1(multiplier: float) -> nn.Module:
 
 NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "resnet20": partial(resnet_cifar, 20, 8),
-    "resnet20_wide": partial(resnet_cifar, 20, 32),
+    "resnet20_wide": partial(resnet_cifar, 20, 64),
     "resnet56": partial(resnet_cifar, 56, 8),
     "resnet18": partial(resnet18, 16),
     "mobilenet_v1": partial(mobilenet_v1, 0.25),

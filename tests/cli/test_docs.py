@@ -156,6 +156,11 @@ def test_the_picture_is_up_to_date(models: Path) -> None:
     assert fresh == (ROOT / "docs" / "plan.svg").read_text(encoding="utf-8"), "run `make docs`"
 
 
+def test_the_plot_of_convergence_is_up_to_date() -> None:
+    module = load_script(ROOT / "docs" / "convergence.py")
+    assert module.picture(module.latest()) == (ROOT / "docs" / "convergence.svg").read_text(encoding="utf-8")
+
+
 def test_completion_offers_every_command() -> None:
     script = Path(sys.executable).with_name("sartor")
     asked = {"_SARTOR_COMPLETE": "complete_bash", "COMP_WORDS": "sartor ", "COMP_CWORD": "1"}
