@@ -1,4 +1,4 @@
-"""Write small models with seeded weights, the transformer `encoder.onnx` and `cnn.onnx`, and `images.h5` for it."""
+"""Write small models with seeded weights, `encoder.onnx`, `cnn.onnx` and `recurrent.onnx`, and `images.h5`."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from onnx import TensorProto, helper, numpy_helper
 OPSET, IR_VERSION = 18, 10
 VOCABULARY, LONGEST, HIDDEN, HEADS, LAYERS = 128, 512, 64, 4, 2
 CHANNELS, EXPANDED, SQUEEZED, CLASSES, PIXELS = 16, 32, 8, 10, 32
+FEATURES, UNITS = 32, 128
 SAMPLES = {"train": 128, "val": 128, "test": 64}
 
 
@@ -161,6 +162,29 @@ def convolution(build: Builder, features: str, inputs: int, outputs: int, *, siz
     return build.node("BatchNormalization", convolved, scale, bias, mean, variance)
 
 
+def recurrent() -> onnx.ModelProto:
+    """Return an LSTM and a GRU from features (time, batch, 32) to logits (batch, 10)."""
+    build = Builder(seed=4)
+    sequence = build.node("Squeeze", layer(build, "LSTM", "features", FEATURES, gates=4), build.integers(1))
+    last = build.node("Squeeze", layer(build, "GRU", sequence, UNITS, gates=3, last=True), build.integers(0))
+    logits = build.node("Gemm", last, build.normal((UNITS, CLASSES), 0.3), build.normal((CLASSES,), 0.1))
+    build.nodes.append(helper.make_node("Identity", [logits], ["logits"], name="logits"))
+    source = helper.make_tensor_value_info("features", TensorProto.FLOAT, ["time", "batch", FEATURES])
+    target = helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", CLASSES])
+    return build.model("recurrent", source, target)
+
+
+def layer(build: Builder, kind: str, sequence: str, inputs: int, *, gates: int, last: bool = False) -> str:
+    """Add a recurrent layer that forgets slowly; return its outputs over time, or its last state."""
+    scale = 1 / math.sqrt(UNITS)
+    weights = [build.normal((1, gates * UNITS, columns), scale) for columns in (inputs, UNITS)]
+    name = f"{kind.lower()}_{len(build.nodes)}"
+    outputs = ["", name] if last else [name]
+    inner = [sequence, *weights, build.normal((1, 2 * gates * UNITS), 0.1, mean=0.2)]
+    build.nodes.append(helper.make_node(kind, inner, outputs, name=name, hidden_size=UNITS))
+    return name
+
+
 def write_images(path: Path) -> None:
     """Write samples for `cnn.onnx`: smooth patterns as bytes with the channels last, as cameras give them."""
     random = np.random.default_rng(3)
@@ -181,6 +205,7 @@ def main() -> None:
     folder.mkdir(parents=True, exist_ok=True)
     onnx.save(encoder(), folder / "encoder.onnx")
     onnx.save(cnn(), folder / "cnn.onnx")
+    onnx.save(recurrent(), folder / "recurrent.onnx")
     write_images(folder / "images.h5")
 
 

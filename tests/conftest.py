@@ -61,7 +61,7 @@ def data() -> Path:
 
 @pytest.fixture(scope="session")
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a folder with the models `encoder.onnx` and `cnn.onnx`, and `images.h5`; read only by agreement."""
+    """Return a folder with what `examples/make_models.py` writes; read only by agreement."""
     folder = tmp_path_factory.mktemp("models")
     script = ROOT / "examples" / "make_models.py"
     subprocess.run([sys.executable, script, folder], check=True)

@@ -19,12 +19,14 @@ from sartor.cli.main import COMMANDS, load_command, split_example
 
 ROOT = Path(__file__).resolve().parents[2]
 SECONDS = 300
+NAMES = {"encoder": "encoder", "model": "encoder", "cnn": "cnn", "net": "cnn", "recurrent": "recurrent"}
+"""The models that documents name, and what they are copies of."""
 
 
 @pytest.fixture
 def workplace(models: Path, tmp_path: Path) -> Path:
     """Return a folder with the models and the data that examples name."""
-    for name, source in {"encoder": "encoder", "model": "encoder", "cnn": "cnn", "net": "cnn"}.items():
+    for name, source in NAMES.items():
         shutil.copy(models / f"{source}.onnx", tmp_path / f"{name}.onnx")
     shutil.copy(models / "images.h5", tmp_path)
     return tmp_path

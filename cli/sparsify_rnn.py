@@ -1,0 +1,121 @@
+"""The command `sartor sparsify-rnn`."""
+
+from __future__ import annotations
+
+import sys
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from sartor.cli._frame import command
+from sartor.cli._options import Json, Model, NoHistory, Output, Quiet, Report, Verbose
+from sartor.cli._outputs import check_outputs
+
+if TYPE_CHECKING:
+    from sartor.tools.sparse_rnn.plan import Options
+
+
+class ScopeChoice(StrEnum):
+    """What has the density, where the pattern does not say it for every row."""
+
+    gate = "gate"
+    matrix = "matrix"
+    model = "model"
+
+
+class ValuesChoice(StrEnum):
+    """How values are stored."""
+
+    fp16 = "fp16"
+    fp32 = "fp32"
+
+
+ONE_SHOT = 0.5
+"""The density below which weights that are not trained again lose much (measured on a language model)."""
+
+
+@command("sparsify-rnn")
+def sparsify_rnn(
+    model: Model = "-",
+    output: Output = "-",
+    density: Annotated[
+        float, typer.Option("--density", metavar="R", help="Share of the recurrent weights that stays.")
+    ] = ONE_SHOT,
+    pattern: Annotated[
+        str, typer.Option("--pattern", metavar="NAME", help="balanced:32, unstructured, row or block:16x1.")
+    ] = "balanced:32",
+    scope: Annotated[ScopeChoice, typer.Option("--scope", help="What has the density.")] = ScopeChoice.gate,
+    also_input: Annotated[
+        bool, typer.Option("--also-input", help="Make the weights of the inputs sparse as well.")
+    ] = False,
+    nodes: Annotated[
+        list[str] | None, typer.Option("--nodes", metavar="GLOB", help="Only recurrent nodes of these names.")
+    ] = None,
+    values: Annotated[ValuesChoice, typer.Option("--values", help="How values are stored.")] = ValuesChoice.fp16,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the outcome on stdout, write no model.")] = False,
+    as_json: Json = False,
+    report: Report = None,
+    no_history: NoHistory = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Make the recurrent layers of a model sparse and store them coded.
+
+    RNN, GRU and LSTM are found in all graphs. Of their recurrent weights the largest stay, and are stored as gaps of a
+    byte and values; standard operators decode them when onnxruntime loads the model, which then runs as before. The
+    weights are not trained again: look at the outputs before you go below half of them.
+
+    Example:
+        sartor sparsify-rnn recurrent.onnx -o sparse.onnx
+        sartor sparsify-rnn recurrent.onnx --density 0.3 --pattern unstructured --dry-run
+    """
+    from sartor.share.console import warn
+    from sartor.tools.sparse_rnn.pattern import parse_pattern
+    from sartor.tools.sparse_rnn.plan import Options
+
+    target = None if dry_run else output
+    check_outputs("model, outcome and report", report, None, target, shown=dry_run or as_json)
+    options = Options(
+        density=_share(density),
+        pattern=parse_pattern(pattern),
+        scope=scope.value,
+        also_input=also_input,
+        nodes=tuple(nodes or ()),
+        values=values.value,
+    )
+    if density < ONE_SHOT:
+        warn(f"{density:g} of the weights, not trained again, change the outputs much: compare them")
+    _sparsify(model, target, options, None if no_history else sys.argv[1:], report, as_json)
+
+
+def _share(density: float) -> float:
+    """Return the density; raises UsageError where it is no share."""
+    from sartor.share.errors import UsageError
+
+    if not 0 < density <= 1:
+        raise UsageError(f"{density:g} is no share", subject="--density", remedy="Give a number above 0, up to 1")
+    return density
+
+
+def _sparsify(
+    model: str, target: str | None, options: Options, argv: list[str] | None, report: str | None, as_json: bool
+) -> None:
+    """Sparsify, and say what was done."""
+    from json import dumps
+
+    from sartor.share.artifact import write_bytes
+    from sartor.share.console import detail, note
+    from sartor.tools.sparse_rnn.report import as_data, as_text, headline
+    from sartor.tools.sparse_rnn.sparsify import sparsify
+
+    plan = sparsify(model, target, options, argv)
+    if report is not None:
+        write_bytes((dumps(as_data(plan), indent=2) + "\n").encode(), report)
+    if as_json:
+        print(dumps(as_data(plan), indent=2))
+    elif target is None:
+        print(as_text(plan))
+    else:
+        note(headline(plan))
+        detail(as_text(plan))

@@ -1,0 +1,91 @@
+"""`sartor sparsify-rnn` as users run it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from tests.conftest import RunSartor
+
+NAME = "recurrent.onnx"
+
+
+@pytest.fixture
+def folder(models: Path, tmp_path: Path) -> Path:
+    """Return a folder with a recurrent network."""
+    (tmp_path / NAME).write_bytes((models / NAME).read_bytes())
+    return tmp_path
+
+
+def outputs(path: Path) -> list[np.ndarray]:
+    """Run a model in stock onnxruntime."""
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    x = np.random.default_rng(0).standard_normal((12, 2, 32)).astype(np.float32)
+    return list(session.run(None, {"features": x}))
+
+
+def test_a_smaller_model_that_runs_anywhere(sartor: RunSartor, folder: Path) -> None:
+    done = sartor("sparsify-rnn", NAME, "-o", "sparse.onnx", "--report", "r.json", cwd=folder)
+    assert (done.returncode, done.stdout) == (0, b""), done.stderr
+    report = json.loads((folder / "r.json").read_text())
+    assert (report["schema"], report["tool"]) == (1, "sparsify-rnn")
+    for matrix in report["matrices"]:
+        assert matrix["bytes_after"] < matrix["bytes_before"] / 2
+        assert all(gate["density"] == pytest.approx(0.5) for gate in matrix["gates"])
+    onnx.checker.check_model(onnx.load(folder / "sparse.onnx"), full_check=True)
+    assert (folder / "sparse.onnx").stat().st_size < (folder / NAME).stat().st_size
+    for ours, theirs in zip(outputs(folder / "sparse.onnx"), outputs(folder / NAME), strict=True):
+        assert ours.shape == theirs.shape
+        assert np.corrcoef(ours.ravel(), theirs.ravel())[0, 1] > 0.9
+
+
+def test_every_weight_kept_in_float32_is_the_model(sartor: RunSartor, folder: Path) -> None:
+    arguments = ["--density", "1", "--values", "fp32", "--also-input"]
+    assert sartor("sparsify-rnn", NAME, *arguments, "-o", "whole.onnx", cwd=folder).returncode == 0
+    for ours, theirs in zip(outputs(folder / "whole.onnx"), outputs(folder / NAME), strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=1e-6)
+
+
+def test_a_pipe_and_the_record(sartor: RunSartor, folder: Path) -> None:
+    sparse = sartor("sparsify-rnn", "--density", "0.3", cwd=folder, input=(folder / NAME).read_bytes())
+    assert b"change the outputs much" in sparse.stderr
+    fused = sartor("fuse", "--no-measure", cwd=folder, input=sparse.stdout)
+    assert fused.returncode == 0, fused.stderr
+    properties = {one.key: one.value for one in onnx.load_from_string(fused.stdout).metadata_props}
+    assert [one["tool"] for one in json.loads(properties["sartor.history"])] == ["sparsify-rnn", "fuse"]
+
+
+def test_the_same_command_gives_the_same_bytes(sartor: RunSartor, folder: Path) -> None:
+    made = [sartor("sparsify-rnn", NAME, cwd=folder).stdout for _ in "ab"]
+    assert made[0]
+    assert made[0] == made[1]
+
+
+@pytest.mark.parametrize("pattern", ["balanced:16", "unstructured", "row", "block:16x1"])
+@pytest.mark.parametrize("scope", ["gate", "matrix", "model"])
+def test_what_would_be_done(pattern: str, scope: str, sartor: RunSartor, folder: Path) -> None:
+    done = sartor("sparsify-rnn", NAME, "--pattern", pattern, "--scope", scope, "--dry-run", "--json", cwd=folder)
+    matrices = json.loads(done.stdout)["matrices"]
+    mean = np.mean([gate["density"] for matrix in matrices for gate in matrix["gates"]])
+    assert mean == pytest.approx(0.5, abs=0.05)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        ([NAME, "--density", "0"], 2, "--density: 0 is no share"),
+        ([NAME, "--pattern", "random"], 2, "no pattern 'random'"),
+        ([NAME, "--nodes", "decoder*"], 1, "no recurrent layer can be made sparse"),
+        (["missing.onnx"], 65, "missing.onnx"),
+    ],
+)
+def test_bad_input(arguments: list[str], code: int, message: str, sartor: RunSartor, folder: Path) -> None:
+    before = sorted(path.name for path in folder.iterdir())
+    done = sartor("sparsify-rnn", *arguments, "-o", "sparse.onnx", cwd=folder)
+    assert done.returncode == code, done.stderr
+    assert message in done.stderr.decode().strip().splitlines()[-1]
+    assert sorted(path.name for path in folder.iterdir()) == before

@@ -1,0 +1,56 @@
+"""What flows through sparsification: what the user asked for, and what became of each layer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from sartor.tools.sparse_rnn.pattern import Pattern, Scope
+
+ValueType = Literal["fp16", "fp32"]
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the user asked for; `density` is the share of weights that stays."""
+
+    density: float
+    pattern: Pattern
+    scope: Scope = "gate"
+    also_input: bool = False
+    nodes: tuple[str, ...] = ()
+    values: ValueType = "fp16"
+
+
+@dataclass(frozen=True)
+class GatePlan:
+    """A gate of a matrix: the share of its weights that stays, and how far what stays is off, over the norm of all."""
+
+    gate: str
+    density: float
+    error: float
+
+
+@dataclass(frozen=True)
+class MatrixPlan:
+    """A matrix, R or W, of a direction of a layer: its gates, and its bytes before and after."""
+
+    layer: str
+    kind: str
+    matrix: str
+    direction: int
+    hidden: int
+    gates: tuple[GatePlan, ...]
+    bytes_before: int
+    bytes_after: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The outcome: every matrix, the nodes that stay as they are and why, and the bytes of both models."""
+
+    matrices: tuple[MatrixPlan, ...]
+    refused: Mapping[str, str]
+    bytes_before: int
+    bytes_after: int
