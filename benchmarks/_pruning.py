@@ -25,7 +25,7 @@ from sartor.tools.prune.prepare import fix_sizes, make_network, make_problem
 from sartor.tools.prune.problem import Counts, Problem
 from sartor.tools.prune.strategies.fit import uniform
 
-EPOCHS = {"resnet20": 8, "resnet20_wide": 4, "resnet56": 8, "resnet18": 6, "mobilenet_v1": 12}
+EPOCHS = {"resnet20": 8, "resnet20_wide": 8, "resnet56": 8, "resnet18": 6, "mobilenet_v1": 12}
 FOLDER = Path(__file__).parents[1] / "build" / "prune"
 
 

@@ -111,8 +111,7 @@ def run(task: Task) -> tuple[Search, History]:
     seconds = perf_counter() - started
     best = [counts[int(np.argmax(scores[:at]))] for at in (*AT, len(scores))] if task.judged else []
     held_out = tuple(case.held_out(one) for one in best)
-    learned = strategy.agent.parameters() if isinstance(strategy, Learned) else {}
-    history = case.history(base, np.array(counts), np.array(scores), learned)
+    history = case.history(base, np.array(counts), np.array(scores), strategy.parameters())
     return Search(task.arm, task.start, task.seed, tuple(scores), tuple(evaluated), seconds, held_out), history
 
 

@@ -54,12 +54,16 @@ def calibrate(model: ir.Model, found: Channels, split: Split, place: Place) -> l
     sums: dict[int, Moments] = {}
     windows = [window_of(layer) for layer in layers]
     for batch in place.batches(model, names, split.inputs, batch_size(layers, split)) if names else ():
-        for i, (layer, window) in enumerate(zip(layers, windows, strict=True)):
+
+        def add(i: int, batch: dict[str, Any] = batch) -> None:
+            layer, window = layers[i], windows[i]
             x = rows_of(batch[str(data_of(layer.node).name)], layer.node)
             x = x[:: stride_of(x, window, len(split), columns(layer))]
             shift = sums[i].shift if i in sums else shift_of(place, x, window)
             part = place.moments(x, window, shift)
             sums[i] = sums[i] + part if i in sums else part
+
+        place.each(add, len(layers))
     return [_reading(layer, windows[i], sums[i], found) for i, layer in enumerate(layers)]
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 import onnx_ir as ir
+from threadpoolctl import threadpool_limits
 
 from sartor.tools.prune.evaluate import Arrays, Runner, samples_of, with_outputs
 from sartor.tools.prune.kernels import cross, moments, saliency
@@ -25,6 +27,9 @@ class Place(Protocol):
 
     def mean(self, x: Any) -> Array:
         """Return the mean of each channel (axis 1), float64."""
+
+    def each(self, task: Callable[[int], None], count: int) -> None:
+        """Do numbered tasks, as many at a time as there are threads; what one does depends on no other."""
 
     def moments(self, x: Any, window: Window, shift: Array) -> Moments:
         """Sum over the rows of the design matrix of a map [N, C, *spatial]."""
@@ -49,6 +54,11 @@ class Processor:
     def mean(self, x: Any) -> Array:
         """Return the mean of each channel."""
         return np.asarray(x.mean((0, *range(2, x.ndim)), dtype=np.float64))
+
+    def each(self, task: Callable[[int], None], count: int) -> None:
+        """Do tasks in threads of their own, each with one thread for products: sums do not depend on how many."""
+        with threadpool_limits(1), ThreadPoolExecutor(self.threads) as pool:
+            list(pool.map(task, range(count)))
 
     def moments(self, x: Any, window: Window, shift: Array) -> Moments:
         """Sum by numpy."""
@@ -86,6 +96,11 @@ class Graphics:
     def mean(self, x: Any) -> Array:
         """Return the mean of each channel."""
         return np.asarray(x.double().mean((0, *range(2, x.ndim))).cpu().numpy())
+
+    def each(self, task: Callable[[int], None], count: int) -> None:
+        """Do tasks one after the other: the GPU is busy with each."""
+        for number in range(count):
+            task(number)
 
     def moments(self, x: Any, window: Window, shift: Array) -> Moments:
         """Sum by Triton."""

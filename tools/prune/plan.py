@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from sartor.tools.prune.strategies.learned import Transfer
+from sartor.tools.prune.strategies.base import Transfer
 
 Resource = Literal["flops", "params", "latency"]
 StrategyName = Literal["auto", "ddpg", "hill-climb", "random"]

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import onnx_ir as ir
+from threadpoolctl import threadpool_limits
 
 from sartor.share import history
 from sartor.share.artifact import Model, read_model, write_model
@@ -37,6 +38,12 @@ def prune(source: str, target: str | None, data: str, options: Options, argv: Se
 
     Raises InputRefusedError, UsageError, GoalNotMetError, OutputError, WriteError.
     """
+    # Products take one thread each: what they sum to must not depend on how many there are.
+    with threadpool_limits(1):
+        return _prune(source, target, data, options, argv)
+
+
+def _prune(source: str, target: str | None, data: str, options: Options, argv: Sequence[str] | None) -> Plan:
     started = time.monotonic()
     model = read_model(source)
     interface = declared_interface(model.ir)
@@ -55,8 +62,7 @@ def prune(source: str, target: str | None, data: str, options: Options, argv: Se
     with progress("episodes", episodes_of(options)) as step:
         outcome = search(strategy, earlier, lambda counts: judge.score(network.pruned(counts)), options, step)
     final = make_judge(model.ir, samples.choosing, metric, options.threads, data)
-    best = _best(network, outcome, final)
-    small = _refitted(network, best, final, samples)
+    best, small = _chosen(network, outcome, final, samples)
     error = require_same(network, best, samples.training, model.source)
     small, losses = _tuned(small, model, final, samples, options)
     plan = describe(network, small, best, final, samples, outcome, losses, error, time.monotonic() - started, options)
@@ -69,12 +75,16 @@ def prune(source: str, target: str | None, data: str, options: Options, argv: Se
     return plan
 
 
-def _best(network: Network, outcome: Outcome, judge: Judge) -> Counts:
-    """Judge what did best in the search on more samples, and return the best."""
-    if len(outcome.finalists) == 1:
-        return outcome.finalists[0]
-    scores = [judge.score(network.pruned(counts)) for counts in outcome.finalists]
-    return outcome.finalists[int(np.argmax(scores))]
+def _chosen(network: Network, outcome: Outcome, judge: Judge, samples: Samples) -> tuple[Counts, ir.Model]:
+    """Judge what did best in the search on more samples; return the best, or the start if it is better in the end."""
+    best = outcome.finalists[0]
+    if len(outcome.finalists) > 1:
+        scores = [judge.score(network.pruned(counts)) for counts in outcome.finalists]
+        best = outcome.finalists[int(np.argmax(scores))]
+    found = [(best, _refitted(network, best, judge, samples))]
+    if not np.array_equal(best, outcome.start):
+        found.append((outcome.start, _refitted(network, outcome.start, judge, samples)))
+    return max(found, key=lambda one: judge.score(one[1]))
 
 
 def _refitted(network: Network, counts: Counts, judge: Judge, samples: Samples) -> ir.Model:

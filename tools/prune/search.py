@@ -18,7 +18,6 @@ from sartor.tools.prune.prepare import Samples
 from sartor.tools.prune.problem import Counts, Floats, Problem
 from sartor.tools.prune.strategies.base import HillClimb, Random, Strategy
 from sartor.tools.prune.strategies.fit import uniform
-from sartor.tools.prune.strategies.learned import Learned, nearest_of
 from sartor.tools.prune.strategies.prior import prior
 
 Score = Callable[[Counts], float]
@@ -61,8 +60,9 @@ class Memo:
 
 @dataclass(frozen=True)
 class Outcome:
-    """The counts to choose among, best first, the scores of all episodes, and how many counts were evaluated."""
+    """The first counts, those to choose among, the scores of all episodes, and how many counts were evaluated."""
 
+    start: Counts
     finalists: tuple[Counts, ...]
     scores: Floats
     evaluated: int
@@ -107,6 +107,8 @@ def make_strategy(problem: Problem, start: Counts, options: Options, histories: 
         return Random(problem, start, seed)
     if options.search == "hill-climb":
         return HillClimb(problem, start, seed)
+    from sartor.tools.prune.strategies.learned import Learned, nearest_of
+
     if histories and options.transfer != "none":
         note(f"the agent starts from {nearest_of(problem, histories).source}, whose units are most alike")
     return Learned(problem, start, seed, histories, options.transfer, options.assistant)
@@ -137,23 +139,21 @@ def search(strategy: Strategy, beginning: Beginning, score: Score, options: Opti
         history = history.with_episode(counts, found)
         if target is not None and (resumed is None or episode >= len(resumed.scores)):
             write_history(history, target)
-        if isinstance(strategy, Learned) and strategy.doubted:
+        if strategy.doubted:
             note(
                 f"episode {episode + 1}: the assistant's predictions do not rank as rewards do; it is left out for now"
             )
         step(1)
-    if target is not None and isinstance(strategy, Learned):
-        write_history(replace(history, learned=strategy.agent.parameters()), target)
+    if target is not None and (learned := strategy.parameters()):
+        write_history(replace(history, learned=learned), target)
     counts, scores = _fitting(history, beginning.shards)
-    return Outcome(_finalists(counts, scores), history.scores, memo.evaluated)
+    return Outcome(history.counts[0], _finalists(counts, scores), history.scores, memo.evaluated)
 
 
 def _finalists(counts: Counts, scores: Floats) -> tuple[Counts, ...]:
-    """Return the best counts, each once, and the first."""
-    order = [*np.argsort(-scores, kind="stable"), 0]
-    best = dict.fromkeys(_key(counts[i]) for i in order[:-1])
-    kept = [*list(best)[: FINALISTS - 1], _key(counts[0])]
-    return tuple(np.frombuffer(key, np.int64) for key in dict.fromkeys(kept))
+    """Return the best counts, each once, best first."""
+    best = dict.fromkeys(_key(counts[i]) for i in np.argsort(-scores, kind="stable"))
+    return tuple(np.frombuffer(key, np.int64) for key in list(best)[:FINALISTS])
 
 
 def _fitting(history: History, shards: Sequence[History]) -> tuple[Counts, Floats]:

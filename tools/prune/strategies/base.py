@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sartor.tools.prune.problem import Counts, Problem
 from sartor.tools.prune.strategies.fit import filled, fitted, scaled
@@ -19,8 +20,17 @@ STEP = 0.15
 """The standard deviation of the change of a ratio."""
 
 
+Transfer = Literal["none", "weights", "augmented"]
+"""What an agent takes over from earlier searches."""
+
+
 class Strategy(Protocol):
-    """Proposes what to evaluate, and learns what it was worth; the same seed and rewards give the same proposals."""
+    """Proposes what to evaluate, and learns what it was worth; the same seed and rewards give the same proposals.
+
+    `doubted` says whether it has lost its trust in a model of its own by the last reward.
+    """
+
+    doubted: bool
 
     def propose(self) -> Counts:
         """Return counts within the budget."""
@@ -28,9 +38,14 @@ class Strategy(Protocol):
     def observe(self, counts: Counts, reward: float) -> None:
         """Learn the standardised reward of what was proposed last."""
 
+    def parameters(self) -> dict[str, NDArray[np.float32]]:
+        """Return what was learned, by name."""
+
 
 class Random:
     """The start, then ratios drawn evenly and scaled to the budget."""
+
+    doubted = False
 
     def __init__(self, problem: Problem, start: Counts, seed: int) -> None:
         self._problem, self._start = problem, start
@@ -49,6 +64,10 @@ class Random:
     def observe(self, counts: Counts, reward: float) -> None:
         """Learn nothing."""
 
+    def parameters(self) -> dict[str, NDArray[np.float32]]:
+        """Return nothing."""
+        return {}
+
 
 def changed(problem: Problem, counts: Counts, rng: np.random.Generator, times: int) -> Counts:
     """Change the ratios of some units at random, and scale all to the budget: (times, units)."""
@@ -61,6 +80,8 @@ def changed(problem: Problem, counts: Counts, rng: np.random.Generator, times: i
 
 class HillClimb:
     """(1+1): change the best so far a little, and keep what is no worse."""
+
+    doubted = False
 
     def __init__(self, problem: Problem, start: Counts, seed: int) -> None:
         self._problem = problem
@@ -81,3 +102,7 @@ class HillClimb:
         self._seen.add(counts.tobytes())
         if reward >= self._reward:
             self._best, self._reward = counts, reward
+
+    def parameters(self) -> dict[str, NDArray[np.float32]]:
+        """Return nothing."""
+        return {}

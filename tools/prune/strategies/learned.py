@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,10 +13,8 @@ from sartor.tools.prune.assistant import Assistant
 from sartor.tools.prune.history import History
 from sartor.tools.prune.problem import Counts, Floats, Problem, Walk, Walker
 from sartor.tools.prune.strategies.agent import Agent
-from sartor.tools.prune.strategies.base import changed
+from sartor.tools.prune.strategies.base import Transfer, changed
 from sartor.tools.prune.strategies.fit import filled
-
-Transfer = Literal["none", "weights", "augmented"]
 
 WARM_UP, SHORT_WARM_UP = 20, 4
 """Episodes of even exploration before the agent acts, from scratch and with what others learned."""
@@ -92,6 +89,10 @@ class Learned:
         self.agent.memory.share = SHARE * max(1 - self._episode / FADED, 0.0)
         if self._episode >= self._warm_up:
             self.agent.learn(STEPS)
+
+    def parameters(self) -> dict[str, NDArray[np.float32]]:
+        """Return those of the agent."""
+        return self.agent.parameters()
 
     def _walks(self, times: int) -> list[Walk]:
         if self._episode < self._warm_up and self.agent.memory.old is None:
