@@ -133,7 +133,10 @@ def test_threads_change_nothing(sartor: RunSartor, folder: Path) -> None:
 
 
 def test_shards_are_merged(sartor: RunSartor, folder: Path) -> None:
-    """Each searches for itself; the last command evaluates nothing but the start, and takes the best of all."""
+    """Each searches for itself; the last command evaluates nothing, and takes the best of all, or the start.
+
+    The best has to be better than the start once both are refitted again.
+    """
     (folder / "runs").mkdir()
     episodes = []
     for shard in ("1/2", "2/2"):
@@ -148,7 +151,8 @@ def test_shards_are_merged(sartor: RunSartor, folder: Path) -> None:
     report = json.loads(done.stdout)
     assert report["evaluated"] == 0
     counts, scores = (np.concatenate(column) for column in zip(*episodes, strict=True))
-    assert [unit["after"] for unit in report["units"]] == counts[np.argmax(scores)].tolist()
+    assert [unit["after"] for unit in report["units"]] in (counts[np.argmax(scores)].tolist(), counts[0].tolist())
+    assert report["after"]["scores"]["val"] >= scores.max()
 
 
 def test_latency_and_distillation(sartor: RunSartor, folder: Path) -> None:

@@ -9,8 +9,8 @@ import onnxruntime
 import pytest
 import torch
 
-NAMES = ("resnet20", "resnet56", "resnet18", "mobilenet_v1")
-LAYERS = {"resnet20": 19 + 2, "resnet56": 55 + 2, "resnet18": 17 + 3, "mobilenet_v1": 27}
+NAMES = ("resnet20", "resnet20_wide", "resnet56", "resnet18", "mobilenet_v1")
+LAYERS = {"resnet20": 19 + 2, "resnet20_wide": 19 + 2, "resnet56": 55 + 2, "resnet18": 17 + 3, "mobilenet_v1": 27}
 """The convolutions of each network; the shortcuts that are projected come on top."""
 COUNT = 2000
 
