@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx_ir as ir
 import torch
 from models.images import Images, Part, digits, inputs, mnist, textures
 from models.training import train
@@ -108,7 +109,11 @@ class Case:
 
     def held_out(self, counts: Counts) -> float:
         """Return the accuracy on images that no search sees."""
-        return self._parts[3].score(self.network.pruned(counts))
+        return self.held_out_model(self.network.pruned(counts))
+
+    def held_out_model(self, model: ir.Model) -> float:
+        """Return the accuracy of a model on images that no search sees."""
+        return self._parts[3].score(model)
 
     @cached_property
     def ends(self) -> tuple[float, float]:

@@ -58,6 +58,12 @@ def test_pruning_quality(tmp_path: Path) -> None:
         assert row["after"]["macs"] <= 0.5 * row["before"]["macs"]
 
 
+def test_pruning_refits(tmp_path: Path) -> None:
+    rows = run("prune_refit", tmp_path, "--only", "mobilenet_v1")["rows"]
+    assert [row["ratio"] for row in rows] == [0.5, 0.3]  # type: ignore[attr-defined]
+    assert all(0 < row["twice"] <= 1 and row["episode"] > 0 for row in rows)  # type: ignore[attr-defined]
+
+
 @pytest.mark.slow
 def test_pruning_convergence(tmp_path: Path) -> None:
     outcome = run("prune_convergence", tmp_path, "--only", "mobilenet_v1", name="prune_convergence_mobilenet_v1")
