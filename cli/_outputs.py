@@ -1,6 +1,8 @@
-"""What commands check of their outputs before they begin to work."""
+"""What commands check of their outputs before they begin to work, and how they say what they did."""
 
 from __future__ import annotations
+
+from typing import Any
 
 from sartor.share.errors import UsageError
 
@@ -18,3 +20,25 @@ def check_outputs(what: str, *paths: str | None, shown: bool) -> None:
     for path in paths:
         if path is not None:
             check_target(path)
+
+
+def tell(document: dict[str, Any], text: str, line: str, report: str | None, as_json: bool, target: str | None) -> None:
+    """Write the document to the report, if one is asked for, and print it or, without a target, the text.
+
+    Otherwise people get the line on stderr, and the text too where they asked for more.
+    """
+    from json import dumps
+
+    from sartor.share.artifact import write_bytes
+    from sartor.share.console import detail, note
+
+    written = dumps(document, indent=2)
+    if report is not None:
+        write_bytes(f"{written}\n".encode(), report)
+    if as_json:
+        print(written)
+    elif target is None:
+        print(text)
+    else:
+        note(line)
+        detail(text)

@@ -23,7 +23,7 @@ from sartor.cli._options import (
     Verbose,
     parse_shard,
 )
-from sartor.cli._outputs import check_outputs
+from sartor.cli._outputs import check_outputs, tell
 from sartor.share.errors import UsageError
 
 if TYPE_CHECKING:
@@ -193,22 +193,12 @@ def _prune(
     as_json: bool,
 ) -> None:  # fmt: skip
     """Prune, and say what was done."""
-    from json import dumps
-
-    from sartor.share.artifact import write_bytes
-    from sartor.share.console import detail, note, warn
+    from sartor.share.console import warn
     from sartor.tools.prune.prune import prune as run
     from sartor.tools.prune.report import as_data, as_text, headline
 
     plan = run(model, target, data, options, argv)
-    if report is not None:
-        write_bytes((dumps(as_data(plan), indent=2) + "\n").encode(), report)
-    if as_json:
-        print(dumps(as_data(plan), indent=2))
-    elif target is None:
-        print(as_text(plan))
-    else:
-        note(headline(plan))
-        detail(as_text(plan))
+    tell(as_data(plan), as_text(plan), headline(plan), report, as_json, target)
+    if target is not None and not as_json:
         for line in plan.notes:
             warn(line)

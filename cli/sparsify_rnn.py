@@ -10,7 +10,7 @@ import typer
 
 from sartor.cli._frame import command
 from sartor.cli._options import Json, Model, NoHistory, Output, Quiet, Report, Verbose
-from sartor.cli._outputs import check_outputs
+from sartor.cli._outputs import check_outputs, tell
 
 if TYPE_CHECKING:
     from sartor.tools.sparse_rnn.plan import Options
@@ -102,20 +102,8 @@ def _sparsify(
     model: str, target: str | None, options: Options, argv: list[str] | None, report: str | None, as_json: bool
 ) -> None:
     """Sparsify, and say what was done."""
-    from json import dumps
-
-    from sartor.share.artifact import write_bytes
-    from sartor.share.console import detail, note
     from sartor.tools.sparse_rnn.report import as_data, as_text, headline
     from sartor.tools.sparse_rnn.sparsify import sparsify
 
     plan = sparsify(model, target, options, argv)
-    if report is not None:
-        write_bytes((dumps(as_data(plan), indent=2) + "\n").encode(), report)
-    if as_json:
-        print(dumps(as_data(plan), indent=2))
-    elif target is None:
-        print(as_text(plan))
-    else:
-        note(headline(plan))
-        detail(as_text(plan))
+    tell(as_data(plan), as_text(plan), headline(plan), report, as_json, target)
