@@ -70,7 +70,7 @@ class Processor:
 
     def saliency(self, parts: Sequence[Part], count: int) -> Saliency:
         """Sum by numba."""
-        return saliency.saliency(parts, count, [None] * len(parts))
+        return saliency.saliency(parts, count)
 
 
 @dataclass(frozen=True)

@@ -26,21 +26,17 @@ class Part:
 
 @dataclass(frozen=True)
 class Saliency:
-    """Sums over the weights of each class [n], of all parts: of squares, and of magnitudes times activation."""
+    """Sums over the weights of each class [n], of all parts: of squares, and of magnitudes."""
 
     squares: Array
     magnitudes: Array
 
 
-def saliency(parts: Sequence[Part], count: int, activations: Sequence[Array | None]) -> Saliency:
-    """Sum the weights of `count` classes; `activations[i]` [C], if any, is the root mean square that part i reads.
-
-    The norm of a class is the root of `squares`; `magnitudes` is the score of Wanda (Sun et al. 2024), summed by class.
-    """
+def saliency(parts: Sequence[Part], count: int) -> Saliency:
+    """Sum the weights of `count` classes."""
     found = Saliency(np.zeros(count), np.zeros(count))
-    for part, activation in zip(parts, activations, strict=True):
-        squares, magnitudes = channel_sums(part)
-        add_classes(found, part.classes, squares, magnitudes if activation is None else magnitudes * activation)
+    for part in parts:
+        add_classes(found, part.classes, *channel_sums(part))
     return found
 
 
