@@ -251,7 +251,7 @@ minnum_f32 = binary("f32", _minnum)
 minnum_f64 = binary("f64", _minnum)
 
 FORMULAS: dict[str, Callable[[Scalar], Scalar]] = {
-    "exp_f32": _exp, "log_f32": _log, "log1p_f32": log1p, "tanh_f32": _tanh, "erf_f32": _erf,
+    "exp_f32": _exp, "expm1_f32": _expm1, "log_f32": _log, "log1p_f32": log1p, "tanh_f32": _tanh, "erf_f32": _erf,
     "sigmoid_f32": _sigmoid, "silu_f32": _silu, "gelu_f32": _gelu, "softplus_f32": _softplus,
 }  # fmt: skip
 """The float32 functions as formulas, for processors other than this one."""

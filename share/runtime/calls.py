@@ -78,4 +78,10 @@ def function_call(node: ir.Node, function: ir.Function) -> FunctionCall | None:
     complete = tuple(type_ for type_ in outputs if type_ is not None)
     if len(complete) != len(function.outputs):
         return None
-    return FunctionCall(function, tuple(inputs), complete)
+    constants = tuple(None if value is None else _constant(value) for value in (*node.inputs, *padding))
+    return FunctionCall(function, tuple(inputs), complete, constants)
+
+
+def _constant(value: ir.Value) -> ir.TensorProtocol | None:
+    """Return what a value always holds: an initializer that no caller can replace."""
+    return value.const_value if value.is_initializer() and not value.is_graph_input() else None

@@ -51,7 +51,9 @@ def prepare(kernels: Sequence[Kernel], inputs: Sequence[Array | None], threads: 
         if not _same_ranks(kernel, inputs):
             continue
         plan = np.zeros(PLAN_DIMS + _output_dims(kernel) + _phase_facts(kernel), dtype=np.int64)
-        if _FUNCTION(kernel.address)(None, None, dims.ctypes.data, plan.ctypes.data, -1, -1) == 0:
+        plan[PLAN_TASKS] = threads
+        state = (ctypes.c_void_p * (len(inputs) + 1))(*[None] * len(inputs), kernel.state)
+        if _FUNCTION(kernel.address)(state, None, dims.ctypes.data, plan.ctypes.data, -1, -1) == 0:
             return _bind(kernel, inputs, dims, [int(number) for number in plan], threads)
     raise _failure(kernels[0].name, "no kernel fits these sizes")
 
@@ -105,7 +107,7 @@ def _bind(
     told = plan[PLAN_DIMS + _output_dims(kernel) :]
     shared = _aligned(told[PLAN_SHARED] if told else 0)
     scratches = [_aligned(plan[PLAN_SCRATCH]) for _ in range(threads)]
-    pointers = _pointers(inputs), _pointers([*outputs, shared])
+    pointers = _pointers(inputs, kernel.state), _pointers([*outputs, shared])
     function = _FUNCTION(kernel.address)
 
     def part(index: int, begin: int, end: int) -> Callable[[], int]:
@@ -140,10 +142,10 @@ def _outputs(kernel: Kernel, sizes: list[int]) -> tuple[Array, ...]:
     return tuple(arrays)
 
 
-def _pointers(arrays: Sequence[Array | None]) -> ctypes.Array[ctypes.c_void_p]:
-    """Return the addresses of arrays, null where one is absent."""
+def _pointers(arrays: Sequence[Array | None], last: int | None = None) -> ctypes.Array[ctypes.c_void_p]:
+    """Return the addresses of arrays, null where one is absent, and one more."""
     addresses = [None if array is None else array.ctypes.data for array in arrays]
-    return (ctypes.c_void_p * max(len(addresses), 1))(*addresses)
+    return (ctypes.c_void_p * (len(addresses) + 1))(*addresses, last)
 
 
 def _aligned(size: int) -> npt.NDArray[np.uint8]:

@@ -4,12 +4,13 @@ A kernel is one C function that replaces one model-local function:
 
     int64_t kernel(void **inputs, void **outputs, const int64_t *dims, char *scratch, int64_t begin, int64_t end)
 
-`dims` holds the sizes of all inputs, one input after the other (an absent optional input has none). Work is divided
-into tasks; a call with `0 <= begin <= end` runs tasks `begin..end-1` with `scratch` bytes of private memory aligned to
-64. A call with `begin == -1` is the plan query: it touches no tensor, reads `dims`, and writes int64 values to
-`scratch`: the number of tasks, the scratch bytes a thread needs, the bytes that the whole call moves, then the sizes of
-all outputs, one output after the other. Either call returns 0, or 1 when the sizes are not those that the kernel was
-compiled for.
+`dims` holds the sizes of all inputs, one input after the other (an absent optional input has none). Behind the
+addresses of the inputs stands that of the kernel's own state, or null: what it made of constants beforehand. Work is
+divided into tasks; a call with `0 <= begin <= end` runs tasks `begin..end-1` with `scratch` bytes of private memory
+aligned to 64. A call with `begin == -1` is the plan query: it touches no tensor, reads `dims` and the state, finds the
+session's threads where it writes the number of tasks, and writes int64 values to `scratch`: the number of tasks, the
+scratch bytes a thread needs, the bytes that the whole call moves, then the sizes of all outputs, one output after the
+other. Either call returns 0, or 1 when the sizes are not those that the kernel was compiled for.
 
 The tasks of a kernel of several phases (AStitch's global barrier) are numbered phase by phase, and those of one phase
 run after all of the phase before. They share memory whose address follows those of the outputs, aligned to 64 and
@@ -54,11 +55,15 @@ class TensorType:
 
 @dataclass(frozen=True)
 class FunctionCall:
-    """A model-local function together with the types that one call gives it (None for an absent optional input)."""
+    """A model-local function together with the types that one call gives it (None for an absent optional input).
+
+    `constants` holds the inputs that are constants of the model, None for the others.
+    """
 
     function: ir.Function
     inputs: tuple[TensorType | None, ...]
     outputs: tuple[TensorType, ...]
+    constants: tuple[ir.TensorProtocol | None, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -76,7 +81,8 @@ class Kernel:
     """Machine code for one function and one combination of types; `owner` keeps the code alive.
 
     `code` is what a library without Python can be linked from; None where the executor has no such thing. `phases` is
-    the number of phases.
+    the number of phases, `state` the address of what the kernel made of the call's constants, so that it is for no
+    other call.
     """
 
     domain: str
@@ -87,6 +93,7 @@ class Kernel:
     owner: object
     code: ObjectCode | None = None
     phases: int = 1
+    state: int | None = None
 
 
 Executor = Callable[[FunctionCall], Kernel | None]

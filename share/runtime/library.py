@@ -48,7 +48,7 @@ def load_library(path: Path) -> ctypes.CDLL:
     library.sartor_new.argtypes, library.sartor_new.restype = [ctypes.c_int64], handle
     library.sartor_add_op.argtypes = [handle, text, text, size, size, handle, handle]
     library.sartor_add_op.restype = handle
-    library.sartor_add_variant.argtypes = [handle, handle, size, handle]
+    library.sartor_add_variant.argtypes = [handle, handle, handle, size, handle]
     library.sartor_add_variant.restype = ctypes.c_int
     library.sartor_use.argtypes, library.sartor_use.restype = [handle], None
     library.sartor_release.argtypes, library.sartor_release.restype = [handle], None

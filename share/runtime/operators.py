@@ -118,7 +118,8 @@ def _add(library: ctypes.CDLL, handle: int, operator: Operator) -> None:
     if not added:
         raise MemoryError
     for kernel in operator.kernels:
-        if library.sartor_add_variant(added, kernel.address, kernel.phases, _int32(ranks_of(kernel))):
+        ranks = _int32(ranks_of(kernel))
+        if library.sartor_add_variant(added, kernel.address, kernel.state, kernel.phases, ranks):
             raise MemoryError
 
 

@@ -95,6 +95,7 @@ typedef int64_t (*kernel_fn)(
 struct variant {
     struct variant *next;
     kernel_fn run;
+    void *state;
     size_t phases;
     size_t output_dims;
     int32_t ranks[]; /* inputs, then outputs; -1 where absent */
@@ -324,13 +325,15 @@ static void join_shapes(const struct op *op, const int64_t **shapes, const int32
 
 /* Find the first kernel that accepts these sizes and its plan; null where there is none. */
 static const struct variant *choose(
-    const struct op *op, const int64_t **shapes, const int32_t *ranks, int64_t *dims, int64_t *plan) {
+    const struct op *op, void **inputs, const int64_t **shapes, const int32_t *ranks, int64_t *dims, int64_t *plan) {
     int joined = 0;
     for (const struct variant *variant = op->variants; variant != NULL; variant = variant->next) {
         if (!same_ranks(op, variant, ranks)) continue;
         if (!joined) join_shapes(op, shapes, ranks, dims);
         joined = 1;
-        if (variant->run(NULL, NULL, dims, (char *)plan, -1, -1) == 0) return variant;
+        inputs[op->inputs] = variant->state;
+        plan[PLAN_TASKS] = op->registration->threads;
+        if (variant->run(inputs, NULL, dims, (char *)plan, -1, -1) == 0) return variant;
     }
     return NULL;
 }
@@ -358,7 +361,7 @@ static OrtStatus *compute(void *kernel, OrtKernelContext *context) {
     int64_t dims[op->most_input_dims + 1], plan[PLAN_DIMS + op->most_plan];
     OrtStatus *status = read_inputs(op, context, inputs, shapes, ranks);
     if (status != NULL) return status;
-    const struct variant *variant = choose(op, shapes, ranks, dims, plan);
+    const struct variant *variant = choose(op, inputs, shapes, ranks, dims, plan);
     if (variant == NULL) return failure(op, "no kernel fits these sizes");
     if ((status = make_outputs(op, variant, context, plan + PLAN_DIMS, outputs)) != NULL) return status;
     struct call call = {
@@ -487,11 +490,12 @@ static size_t larger(size_t a, size_t b) { return a > b ? a : b; }
 
 /* Add a kernel, tried after those before it; `ranks` are of the inputs (-1 where absent), then of the outputs.
    Returns 1 when out of memory. */
-int sartor_add_variant(struct op *op, kernel_fn run, size_t phases, const int32_t *ranks) {
+int sartor_add_variant(struct op *op, kernel_fn run, void *state, size_t phases, const int32_t *ranks) {
     size_t count = op->inputs + op->outputs;
     struct variant *variant = calloc(1, sizeof *variant + count * sizeof *ranks);
     if (variant == NULL) return 1;
     variant->run = run;
+    variant->state = state;
     variant->phases = phases;
     variant->output_dims = sum_ranks(ranks + op->inputs, op->outputs);
     memcpy(variant->ranks, ranks, count * sizeof *ranks);
@@ -555,7 +559,7 @@ static int fill(struct registration *registration) {
             registration, ready->domain, ready->name, ready->inputs, ready->outputs, ready->types, ready->optional);
         if (op == NULL) return 1;
         for (const struct ready_variant *variant = ready->variants; variant->run != NULL; variant++)
-            if (sartor_add_variant(op, variant->run, variant->phases, variant->ranks) != 0) return 1;
+            if (sartor_add_variant(op, variant->run, NULL, variant->phases, variant->ranks) != 0) return 1;
     }
     return 0;
 }

@@ -20,7 +20,12 @@ DEVICE_ENTRY_POINTS = "sartor.device_executors"
 
 _TABLES = MappingProxyType(
     {
-        ENTRY_POINTS: MappingProxyType({"sartor.fuse": "sartor.tools.fuse.kernel:kernel_for_call"}),
+        ENTRY_POINTS: MappingProxyType(
+            {
+                "sartor.fuse": "sartor.tools.fuse.kernel:kernel_for_call",
+                "sartor.sparse_rnn": "sartor.tools.sparse_rnn.executor:kernel_for_call",
+            }
+        ),
         DEVICE_ENTRY_POINTS: MappingProxyType({"sartor.fuse": "sartor.tools.fuse.gpu_call:kernel_for_call"}),
     }
 )

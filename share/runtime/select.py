@@ -44,6 +44,7 @@ def _overridable(model: ir.Model) -> frozenset[Identifier]:
 def _kernels(ident: Identifier, calls: list[FunctionCall | None], memo: _Memo) -> tuple[Kernel, ...]:
     """Return the distinct kernels for all calls of one function, or none; those for fixed sizes come first."""
     kernels: dict[Signature, Kernel] = {}
+    constants = {() if call is None else tuple(map(id, call.constants)) for call in calls}
     for call in calls:
         if call is None:
             return ()
@@ -51,7 +52,7 @@ def _kernels(ident: Identifier, calls: list[FunctionCall | None], memo: _Memo) -
         if (ident, signature) not in memo:
             memo[ident, signature] = _ask(call)
         kernel = memo[ident, signature]
-        if kernel is None:
+        if kernel is None or (kernel.state is not None and len(constants) > 1):
             return ()
         kernels[signature] = kernel
     return tuple(sorted(kernels.values(), key=_free_sizes))

@@ -169,7 +169,7 @@ def test_many_sessions_come_and_go(model: Path) -> None:
 def test_another_processor_is_refused(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # Of a line of processors that ended before those with AVX2, so that none has both.
     monkeypatch.setattr("sartor.share.runtime.ahead.CHECKED", ("avx", "xop"))
-    monkeypatch.setattr("sartor.tools.fuse.compile._processor", lambda: ("bdver1", ("avx", "xop")))
+    monkeypatch.setattr("sartor.share.kernels.machine._processor", lambda: ("bdver1", ("avx", "xop")))
     _, library = emitted(model)
     if os.uname().machine != "x86_64" or "xop" in Path("/proc/cpuinfo").read_text().split():
         pytest.skip("the processor has no extension to ask for, or all")

@@ -201,7 +201,7 @@ RELOAD = """
 import ctypes, sys
 import numpy as np
 from sartor.share.cache import get
-from sartor.tools.fuse.compile import link, object_code
+from sartor.share.kernels.machine import link, object_code
 address, owner = link(object_code(sys.argv[1], get(sys.argv[1])))
 function = ctypes.CFUNCTYPE(ctypes.c_int64, *[ctypes.c_void_p] * 4, ctypes.c_int64, ctypes.c_int64)(address)
 x, y, dims = np.full(100, 0.5), np.zeros(100), np.array([100])

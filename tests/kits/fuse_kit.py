@@ -13,6 +13,7 @@ import onnx
 import onnx_ir as ir
 from onnx import helper, numpy_helper
 
+from sartor.share.kernels.machine import link
 from sartor.share.runtime.kernel import (
     PHASE_FACTS,
     PLAN_DIMS,
@@ -24,7 +25,7 @@ from sartor.share.runtime.kernel import (
     TensorType,
 )
 from sartor.share.shapes import infer_shapes
-from sartor.tools.fuse.compile import compile_object, link
+from sartor.tools.fuse.compile import compile_object
 from sartor.tools.fuse.composition import phase_count
 from sartor.tools.fuse.kernel import kernel_schedules
 from sartor.tools.fuse.outline import Outline, outline, tensor_type

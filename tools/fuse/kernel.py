@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from sartor.share.kernels.machine import link
 from sartor.share.runtime.kernel import FunctionCall, Kernel, TensorType
 from sartor.tools.fuse import ops
 from sartor.tools.fuse.axes import NotEmittableError
-from sartor.tools.fuse.compile import compile_object, link
+from sartor.tools.fuse.compile import compile_object
 from sartor.tools.fuse.composition import phase_count, schedules
 from sartor.tools.fuse.lower import lower
 from sartor.tools.fuse.program import Program, walk

@@ -79,19 +79,8 @@ def _weights(node: ir.Node) -> Iterator[tuple[int, ir.Value]]:
 
 
 def _layer(node: ir.Node, name: str, weights: Mapping[int, Array], subject: str) -> Layer:
-    kind = cast("Kind", node.op_type)
-    direction = _text(node, "direction", "forward")
-    directions, gates = 2 if direction == "bidirectional" else 1, len(GATES[kind])
-    names = _attribute(node, "activations") or DEFAULTS[kind] * directions
-    alphas, betas = (_attribute(node, f"activation_{one}") or () for one in ("alpha", "beta"))
-    cell = Cell(
-        kind,
-        cast("Direction", direction.lower()),
-        parse_activations([_plain(one) for one in names], alphas, betas, f"{subject}: {name}"),
-        _attribute(node, "clip"),
-        bool(_attribute(node, "linear_before_reset") or 0),
-        bool(_attribute(node, "input_forget") or 0),
-    )
+    cell = cell_of(node, f"{subject}: {name}")
+    kind, directions, gates = cell.kind, cell.directions, len(GATES[cell.kind])
     held = Weights(weights[W], weights[R], weights.get(BIAS), weights.get(PEEPHOLES))
     hidden = held.r.shape[-1]
     wanted = {
@@ -106,6 +95,23 @@ def _layer(node: ir.Node, name: str, weights: Mapping[int, Array], subject: str)
             remedy = "torch writes such models for proj_size, which ONNX does not have: export without it"
             raise InputRefusedError(reason, subject=subject, remedy=remedy)
     return Layer(node, name, cell, held, _attribute(node, "layout") == 1)
+
+
+def cell_of(node: ir.Node, subject: str) -> Cell:
+    """Return what a recurrent node computes; raises InputRefusedError for what ONNX does not have."""
+    kind = cast("Kind", node.op_type)
+    direction = _text(node, "direction", "forward")
+    directions = 2 if direction == "bidirectional" else 1
+    names = _attribute(node, "activations") or DEFAULTS[kind] * directions
+    alphas, betas = (_attribute(node, f"activation_{one}") or () for one in ("alpha", "beta"))
+    return Cell(
+        kind,
+        cast("Direction", direction.lower()),
+        parse_activations([_plain(one) for one in names], alphas, betas, subject),
+        _attribute(node, "clip"),
+        bool(_attribute(node, "linear_before_reset") or 0),
+        bool(_attribute(node, "input_forget") or 0),
+    )
 
 
 def _attribute(node: ir.Node, name: str) -> Any:

@@ -1,0 +1,156 @@
+"""The executor of the domain `sartor.sparse_rnn`: from a call with constant coded weights to a kernel."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from sartor.share.kernels import machine as code
+from sartor.share.runtime.kernel import FunctionCall, Kernel, TensorType
+from sartor.tools.sparse_rnn.encode import Coded
+from sartor.tools.sparse_rnn.find import BIAS, PEEPHOLES, R, W, cell_of
+from sartor.tools.sparse_rnn.kernels.form import Machine, ValueType, this_machine
+from sartor.tools.sparse_rnn.oracle import GATES, Cell
+from sartor.tools.sparse_rnn.pack import Packed, Tiles, pack, record
+
+Array = NDArray[Any]
+
+X, LENGTHS, INITIAL_HIDDEN, INITIAL_CELL = 0, 4, 5, 6
+"""Positions among the inputs of a recurrent operator that may change from call to call."""
+
+PICOSECONDS_A_WEIGHT = 60
+"""About what a weight costs for one sample: decides how many threads share a step."""
+
+
+@dataclass(frozen=True)
+class Bound:
+    """A call taken apart: the cell, the operands by position in the operator, and where those stand in the call."""
+
+    cell: Cell
+    operands: Mapping[int, Coded | Array]
+    places: Mapping[int, int]
+    outputs: Mapping[int, int]
+
+
+def kernel_for_call(call: FunctionCall) -> Kernel | None:
+    """Pack the weights of a call and compile its kernel; None where a weight is no constant or no float32."""
+    bound = bind(call)
+    if bound is None:
+        return None
+    return build(call, bound, this_machine())
+
+
+def build(call: FunctionCall, bound: Bound, machine: Machine) -> Kernel:
+    """Make the kernel of a call for an instruction set."""
+    r, w = bound.operands[R], bound.operands[W]
+    assert isinstance(r, Coded)
+    bias, peepholes = (bound.operands.get(place) for place in (BIAS, PEEPHOLES))
+    assert not isinstance(bias, Coded)
+    assert not isinstance(peepholes, Coded)
+    packed = pack(bound.cell, machine, r, w, bias, peepholes)
+    header = record(packed, machine, work_of(packed))
+    compiled = code.compile_object(source_of(call, bound, packed, machine))
+    address, owner = code.link(compiled)
+    name = call.function.domain, call.function.name
+    keep = (owner, packed, header)
+    return Kernel(*name, address, call.inputs, call.outputs, keep, None, 2, header.ctypes.data)
+
+
+def work_of(packed: Packed) -> int:
+    """Return about how many nanoseconds a step of one sample takes."""
+    return max(sum(one.places for one in packed.parts) * PICOSECONDS_A_WEIGHT // 1000, 1)
+
+
+def source_of(call: FunctionCall, bound: Bound, packed: Packed, machine: Machine) -> code.Source:
+    """Return what the kernel of a call is compiled from."""
+    from sartor.tools.sparse_rnn.kernels.design import Design, Places
+
+    ranks = [0 if kind is None else kind.rank for kind in call.inputs]
+    x = bound.places[X]
+    places = Places(
+        len(call.inputs), len(call.outputs), x, sum(ranks[:x]),
+        *(bound.places.get(one, -1) for one in (LENGTHS, INITIAL_HIDDEN, INITIAL_CELL)),
+        *(bound.outputs.get(one, -1) for one in range(3)),
+    )  # fmt: skip
+    sparse_input = isinstance(packed.input, Tiles)
+    w, r = bound.operands[W], bound.operands[R]
+    design = Design(
+        machine, bound.cell, _value_type(r), _value_type(w), not sparse_input, packed.peepholes is not None, places
+    )
+
+    def make() -> Any:
+        from sartor.tools.sparse_rnn.kernels.loop import make_kernel
+
+        return make_kernel(design)
+
+    return code.Source(f"{design!r}{_digest()}", make)
+
+
+def _digest() -> str:
+    here = Path(__file__).parent
+    return code.digest_of([*sorted((here / "kernels").glob("*.py")), here / "oracle.py", here / "activations.py"])
+
+
+def _value_type(weight: Coded | Array) -> ValueType:
+    return "f16" if isinstance(weight, Coded) and weight.values.dtype == np.float16 else "f32"
+
+
+def bind(call: FunctionCall) -> Bound | None:
+    """Take a call apart; None where its function isn't one of ours or an operand is missing."""
+    node = call.function[-1]
+    if node.op_type not in GATES or any(kind.dtype != ir.DataType.FLOAT for kind in call.outputs):
+        return None
+    formals = {str(value.name): place for place, value in enumerate(call.function.inputs)}
+    cell = cell_of(node, call.function.name)
+    operands: dict[int, Coded | Array] = {}
+    places: dict[int, int] = {}
+    for place, value in enumerate(node.inputs):
+        if value is None:
+            continue
+        names = [f"{'WR'[place - 1]}_{part}" for part in ("gaps", "values")] if place in (W, R) else []
+        if names and all(name in formals for name in names):
+            parts = [call.constants[formals[name]] for name in names]
+            if None in parts:
+                return None
+            gaps, values = (one.numpy() for one in parts if one is not None)
+            operands[place] = Coded(_shape(value), gaps, values)
+            continue
+        places[place] = formals[str(value.name)]
+        if place in (W, R, BIAS, PEEPHOLES):
+            constant = call.constants[places[place]]
+            if constant is None or constant.dtype != ir.DataType.FLOAT:
+                return None
+            operands[place] = constant.numpy()
+    if not isinstance(operands.get(R), Coded) or not _fits(call, places):
+        return None
+    kept = [str(value.name) for value in call.function.outputs]
+    outputs = {place: kept.index(str(out.name)) for place, out in enumerate(node.outputs) if str(out.name) in kept}
+    return Bound(cell, operands, places, outputs)
+
+
+def _fits(call: FunctionCall, places: Mapping[int, int]) -> bool:
+    kinds = {place: call.inputs[at] for place, at in places.items()}
+    return all(_is(kinds.get(place), ir.DataType.FLOAT) for place in (X, INITIAL_HIDDEN, INITIAL_CELL)) and _is(
+        kinds.get(LENGTHS), ir.DataType.INT32
+    )
+
+
+def _is(kind: TensorType | None, dtype: ir.DataType) -> bool:
+    return kind is None or kind.dtype == dtype
+
+
+def _shape(value: ir.Value) -> tuple[int, ...]:
+    """Return the shape that a decoder gives its matrix: what its last node, a Reshape, asks for."""
+    node = value.producer()
+    assert node is not None
+    shape = node.inputs[1]
+    assert shape is not None
+    made = shape.producer()
+    assert made is not None
+    return tuple(int(size) for size in made.attributes["value"].as_tensor().numpy())

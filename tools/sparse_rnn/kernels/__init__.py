@@ -1,0 +1,1 @@
+"""Kernels of sparse recurrent layers on processors: packed weights, their products, cells, and the loop over time."""
