@@ -12,8 +12,8 @@ from itertools import chain, count
 
 import onnx_ir as ir
 
-from sartor.tools.sparse_rnn.encode import Coded, decoder
-from sartor.tools.sparse_rnn.find import Layer
+from sartor.tools.sparse_rnn.encode import Array, Coded, decoder
+from sartor.tools.sparse_rnn.find import BIAS, PEEPHOLES, Layer, W
 
 DOMAIN = "sartor.sparse_rnn"
 LEAST_IR_VERSION, DIGITS = 10, 12
@@ -36,13 +36,13 @@ def _values(graph: ir.Graph) -> Iterable[ir.Value]:
 
 def _replace(model: ir.Model, layer: Layer, matrices: Mapping[int, Coded], taken: set[str]) -> None:
     node = layer.node
-    old = [value for place, value in enumerate(node.inputs) if place in matrices]
+    old = list(node.inputs)
     inputs: list[ir.Value] = []
     for place, value in enumerate(node.inputs):
         if place in matrices:
             inputs += _initialisers(model, layer, place, matrices[place], taken)
         elif value is not None:
-            inputs.append(value)
+            inputs.append(_settled(model, layer, place, value, taken))
     function = _function(model, layer, matrices)
     model.functions.setdefault(function.identifier(), function)
     kept = [out for out in node.outputs if out.name]
@@ -56,18 +56,27 @@ def _replace(model: ir.Model, layer: Layer, matrices: Mapping[int, Coded], taken
     _remove_unused(value for value in old if value is not None)
 
 
+def _settled(model: ir.Model, layer: Layer, place: int, value: ir.Value, taken: set[str]) -> ir.Value:
+    """Return the operand, an initialiser in place of a weight that constant nodes compute: kernels need constants."""
+    array = {W: layer.weights.w, BIAS: layer.weights.bias, PEEPHOLES: layer.weights.peepholes}.get(place)
+    if array is None or value.producer() is None:
+        return value
+    return _initialiser(model, f"{layer.name}_{value.name}", array, taken)
+
+
 def _initialisers(model: ir.Model, layer: Layer, place: int, coded: Coded, taken: set[str]) -> list[ir.Value]:
     """Enter gaps and values into the outermost graph, which all others see."""
-    made = []
-    for part, array in (("gaps", coded.gaps), ("values", coded.values)):
-        base = f"{layer.name}_{'WR'[place - 1]}_{part}"
-        name = next(free for free in chain([base], (f"{base}_{i}" for i in count(2))) if free not in taken)
-        taken.add(name)
-        tensor = ir.tensor(array, name=name)
-        value = ir.Value(name=name, type=ir.TensorType(tensor.dtype), shape=ir.Shape(array.shape), const_value=tensor)
-        model.graph.register_initializer(value)
-        made.append(value)
-    return made
+    parts = (("gaps", coded.gaps), ("values", coded.values))
+    return [_initialiser(model, f"{layer.name}_{'WR'[place - 1]}_{part}", array, taken) for part, array in parts]
+
+
+def _initialiser(model: ir.Model, base: str, array: Array, taken: set[str]) -> ir.Value:
+    name = next(free for free in chain([base], (f"{base}_{i}" for i in count(2))) if free not in taken)
+    taken.add(name)
+    tensor = ir.tensor(array, name=name)
+    value = ir.Value(name=name, type=ir.TensorType(tensor.dtype), shape=ir.Shape(array.shape), const_value=tensor)
+    model.graph.register_initializer(value)
+    return value
 
 
 def _function(model: ir.Model, layer: Layer, matrices: Mapping[int, Coded]) -> ir.Function:
@@ -94,6 +103,11 @@ def _function(model: ir.Model, layer: Layer, matrices: Mapping[int, Coded]) -> i
     graph = ir.Graph(formals, [out for out in outputs if out.name], nodes=[*nodes, body], opset_imports=opsets)
     function = ir.Function(DOMAIN, node.op_type, graph=graph, attributes=[])
     content = ir.serde.serialize_function(function).SerializeToString(deterministic=True)
+    # A kernel is made for the weights of a function, so that layers of other weights need another name.
+    for coded in matrices.values():
+        content += coded.gaps.tobytes() + coded.values.tobytes()
+    constants = (value.const_value for value in node.inputs if value is not None and value.const_value is not None)
+    content += b"".join(one.tobytes() for one in constants)
     function.name = f"{node.op_type}_{hashlib.sha256(content).hexdigest()[:DIGITS]}"
     return function
 

@@ -15,6 +15,7 @@ from sartor.share.kernels import machine as code
 from sartor.share.runtime.kernel import FunctionCall, Kernel, TensorType
 from sartor.tools.sparse_rnn.encode import Coded
 from sartor.tools.sparse_rnn.find import BIAS, PEEPHOLES, R, W, cell_of
+from sartor.tools.sparse_rnn.judge import is_faster
 from sartor.tools.sparse_rnn.kernels.form import Machine, ValueType, this_machine
 from sartor.tools.sparse_rnn.oracle import GATES, Cell
 from sartor.tools.sparse_rnn.pack import Packed, Tiles, pack, record
@@ -39,27 +40,47 @@ class Bound:
 
 
 def kernel_for_call(call: FunctionCall) -> Kernel | None:
-    """Pack the weights of a call and compile its kernel; None where a weight is no constant or no float32."""
+    """Pack the weights of a call and compile its kernel.
+
+    None where a weight is no constant or no float32, and where onnxruntime would be faster.
+    """
     bound = bind(call)
     if bound is None:
         return None
-    return build(call, bound, this_machine())
+    machine = this_machine()
+    built = build(call, bound, machine)
+    return built.kernel if is_faster(call, built.kernel, built.packed, machine, bound.places[X], built.key) else None
 
 
-def build(call: FunctionCall, bound: Bound, machine: Machine) -> Kernel:
+@dataclass(frozen=True)
+class Built:
+    """A kernel with what it was made from; `key` says what its code depends on."""
+
+    kernel: Kernel
+    packed: Packed
+    key: str
+
+
+def build(call: FunctionCall, bound: Bound, machine: Machine) -> Built:
     """Make the kernel of a call for an instruction set."""
-    r, w = bound.operands[R], bound.operands[W]
-    assert isinstance(r, Coded)
-    bias, peepholes = (bound.operands.get(place) for place in (BIAS, PEEPHOLES))
-    assert not isinstance(bias, Coded)
-    assert not isinstance(peepholes, Coded)
-    packed = pack(bound.cell, machine, r, w, bias, peepholes)
+    packed = pack_bound(bound, machine)
     header = record(packed, machine, work_of(packed))
-    compiled = code.compile_object(source_of(call, bound, packed, machine))
-    address, owner = code.link(compiled)
+    source = source_of(call, bound, packed, machine)
+    address, owner = code.link(code.compile_object(source))
     name = call.function.domain, call.function.name
     keep = (owner, packed, header)
-    return Kernel(*name, address, call.inputs, call.outputs, keep, None, 2, header.ctypes.data)
+    kernel = Kernel(*name, address, call.inputs, call.outputs, keep, None, 2, header.ctypes.data)
+    return Built(kernel, packed, source.key)
+
+
+def pack_bound(bound: Bound, machine: Machine) -> Packed:
+    """Pack the weights of a call."""
+    r, w = bound.operands[R], bound.operands[W]
+    bias, peepholes = (bound.operands.get(place) for place in (BIAS, PEEPHOLES))
+    assert isinstance(r, Coded)
+    assert not isinstance(bias, Coded)
+    assert not isinstance(peepholes, Coded)
+    return pack(bound.cell, machine, r, w, bias, peepholes)
 
 
 def work_of(packed: Packed) -> int:
