@@ -1,4 +1,4 @@
-"""Make two small models, prune the convolutional one, fuse all, and compare their speed with stock onnxruntime."""
+"""Make small models, prune one, make the recurrent one sparse, fuse all, and compare speeds with stock onnxruntime."""
 
 from __future__ import annotations
 
@@ -10,7 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-SHAPES = {"encoder": "ids=8,128", "cnn": "image=8,3,32,32", "pruned": "image=8,3,32,32"}
+SHAPES = {
+    "encoder": "ids=8,128",
+    "cnn": "image=8,3,32,32",
+    "pruned": "image=8,3,32,32",
+    "sparse": "features=64,4,32",
+}
 HEADINGS = ("model", "groups", "dispatches", "largest difference", "onnxruntime", "sartor", "ratio")
 
 
@@ -83,6 +88,8 @@ def main() -> None:
     try:
         pruned = folder / "pruned.onnx"
         sartor("prune", folder / "cnn.onnx", "--data", folder / "images.h5", "--flops", "0.5", "-o", pruned)
+        sparse = folder / "sparse.onnx"
+        sartor("sparsify-rnn", folder / "recurrent.onnx", "--density", "0.3", "-o", sparse)
         print(table([measure(folder, name) for name in SHAPES]))
     except subprocess.CalledProcessError as error:
         # The command has already said why.

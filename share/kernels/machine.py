@@ -70,6 +70,12 @@ def _load_mathematics() -> None:
 
 
 @cache
+def has_feature(name: str) -> bool:
+    """Tell whether this processor has an extension, by LLVM's name."""
+    return bool(llvm.get_host_cpu_features().get(name, False))
+
+
+@cache
 def _processor() -> tuple[str, tuple[str, ...]]:
     """Return the processor that code is compiled for, and those of its extensions that may be used."""
     features = llvm.get_host_cpu_features()

@@ -44,7 +44,6 @@ def _overridable(model: ir.Model) -> frozenset[Identifier]:
 def _kernels(ident: Identifier, calls: list[FunctionCall | None], memo: _Memo) -> tuple[Kernel, ...]:
     """Return the distinct kernels for all calls of one function, or none; those for fixed sizes come first."""
     kernels: dict[Signature, Kernel] = {}
-    constants = {() if call is None else tuple(map(id, call.constants)) for call in calls}
     for call in calls:
         if call is None:
             return ()
@@ -52,10 +51,22 @@ def _kernels(ident: Identifier, calls: list[FunctionCall | None], memo: _Memo) -
         if (ident, signature) not in memo:
             memo[ident, signature] = _ask(call)
         kernel = memo[ident, signature]
-        if kernel is None or (kernel.state is not None and len(constants) > 1):
+        if kernel is None or (kernel.state is not None and not _same_constants(calls)):
             return ()
         kernels[signature] = kernel
     return tuple(sorted(kernels.values(), key=_free_sizes))
+
+
+def _same_constants(calls: list[FunctionCall | None]) -> bool:
+    """Tell whether all calls have the constants of the first."""
+    first, *others = (() if call is None else call.constants for call in calls)
+    return all(len(one) == len(first) and all(map(_same, one, first)) for one in others)
+
+
+def _same(a: ir.TensorProtocol | None, b: ir.TensorProtocol | None) -> bool:
+    if a is None or b is None or a is b:
+        return a is b
+    return (a.dtype, tuple(a.shape)) == (b.dtype, tuple(b.shape)) and a.tobytes() == b.tobytes()
 
 
 def _ask(call: FunctionCall) -> Kernel | None:

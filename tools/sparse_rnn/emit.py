@@ -34,8 +34,26 @@ def _values(graph: ir.Graph) -> Iterable[ir.Value]:
     return chain(graph.inputs, graph.initializers.values(), (out for node in graph for out in node.outputs))
 
 
+def _complete(layer: Layer) -> None:
+    """Give what goes in and out the types that the operator has: in branches few exporters write any."""
+    node, cell, hidden = layer.node, layer.cell, layer.hidden
+    element = ir.DataType.from_numpy(layer.weights.r.dtype)
+    state = [cell.directions, None, hidden]
+    inputs = {0: (element, [None, None, layer.weights.w.shape[2]]), 4: (ir.DataType.INT32, [None]),
+              5: (element, state), 6: (element, state)}  # fmt: skip
+    outputs = {0: (element, [None, cell.directions, None, hidden]), 1: (element, state), 2: (element, state)}
+    for values, known in ((node.inputs, inputs), (node.outputs, outputs)):
+        for place, value in enumerate(values):
+            if value is None or place not in known:
+                continue
+            dtype, shape = known[place]
+            value.type = value.type or ir.TensorType(dtype)
+            value.shape = value.shape if value.shape is not None else ir.Shape(shape)
+
+
 def _replace(model: ir.Model, layer: Layer, matrices: Mapping[int, Coded], taken: set[str]) -> None:
     node = layer.node
+    _complete(layer)
     old = list(node.inputs)
     inputs: list[ir.Value] = []
     for place, value in enumerate(node.inputs):
@@ -71,12 +89,24 @@ def _initialisers(model: ir.Model, layer: Layer, place: int, coded: Coded, taken
 
 
 def _initialiser(model: ir.Model, base: str, array: Array, taken: set[str]) -> ir.Value:
-    name = next(free for free in chain([base], (f"{base}_{i}" for i in count(2))) if free not in taken)
-    taken.add(name)
-    tensor = ir.tensor(array, name=name)
-    value = ir.Value(name=name, type=ir.TensorType(tensor.dtype), shape=ir.Shape(array.shape), const_value=tensor)
+    """Return an initialiser of the outermost graph, the one that holds the same if there is one."""
+    tensor = ir.tensor(array)
+    for value in model.graph.initializers.values():
+        if not value.is_graph_input() and _holds(value, array):
+            return value
+    tensor.name = next(free for free in chain([base], (f"{base}_{i}" for i in count(2))) if free not in taken)
+    taken.add(tensor.name)
+    kind, shape = ir.TensorType(tensor.dtype), ir.Shape(array.shape)
+    value = ir.Value(name=tensor.name, type=kind, shape=shape, const_value=tensor)
     model.graph.register_initializer(value)
     return value
+
+
+def _holds(value: ir.Value, array: Array) -> bool:
+    held = value.const_value
+    if held is None or (held.dtype.numpy(), tuple(held.shape)) != (array.dtype, array.shape):
+        return False
+    return held.tobytes() == array.tobytes()
 
 
 def _function(model: ir.Model, layer: Layer, matrices: Mapping[int, Coded]) -> ir.Function:

@@ -11,8 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-import llvmlite.binding as llvm
-
+from sartor.share.kernels.machine import has_feature
 from sartor.tools.sparse_rnn.oracle import Cell
 
 ValueType = Literal["f16", "f32"]
@@ -48,8 +47,7 @@ MACHINES = (
 
 def this_machine() -> Machine:
     """Return the first instruction set that this processor has."""
-    present = llvm.get_host_cpu_features()
-    return next(one for one in MACHINES if all(present.get(feature, False) for feature in one.features))
+    return next(one for one in MACHINES if all(map(has_feature, one.features)))
 
 
 @dataclass(frozen=True)
