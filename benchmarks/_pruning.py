@@ -17,7 +17,7 @@ from models.training import train
 from models.vision import make_network as build
 
 from sartor.share.artifact import read_model
-from sartor.tools.prune.data import Split
+from sartor.share.data import Split
 from sartor.tools.prune.evaluate import Judge, make_judge, parse_metric
 from sartor.tools.prune.history import History, Run, standardised
 from sartor.tools.prune.network import Network

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from tests.kits import prune_kit as kit
 
+from sartor.share.data import Split
 from sartor.share.errors import InputRefusedError, UsageError
-from sartor.tools.prune.data import Split
-from sartor.tools.prune.evaluate import Metric, Runner, likeness, make_judge, parse_metric
+from sartor.share.quality import likeness
+from sartor.tools.prune.evaluate import Metric, Runner, make_judge, parse_metric
 
 MODEL = kit.read(kit.random_network(3, 6))
 X = np.random.default_rng(0).standard_normal((300, 3, 8, 8)).astype(np.float32)

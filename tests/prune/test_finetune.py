@@ -8,10 +8,12 @@ import pytest
 from tests.kits import prune_kit as kit
 from tests.prune.test_network import X, network_of, two_layers
 
+from sartor.share.data import Split
 from sartor.share.errors import InputRefusedError
-from sartor.tools.prune.data import Split
-from sartor.tools.prune.evaluate import Runner, likeness
-from sartor.tools.prune.finetune import finetune, steps_of
+from sartor.share.quality import likeness
+from sartor.share.training import steps_of
+from sartor.tools.prune.evaluate import Runner
+from sartor.tools.prune.finetune import finetune
 
 SPLIT = Split({"x": X}, {})
 

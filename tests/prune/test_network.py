@@ -8,11 +8,12 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from tests.kits import prune_kit as kit
 
+from sartor.share.data import Split
+from sartor.share.quality import likeness
 from sartor.tools.prune.again import refit_again
 from sartor.tools.prune.calibrate import calibrate
 from sartor.tools.prune.compact import compact
-from sartor.tools.prune.data import Split
-from sartor.tools.prune.evaluate import Runner, likeness
+from sartor.tools.prune.evaluate import Runner
 from sartor.tools.prune.network import Network
 from sartor.tools.prune.places import Processor
 

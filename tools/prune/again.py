@@ -11,9 +11,9 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
+from sartor.share.data import Split
 from sartor.tools.prune.calibrate import Reading, batch_size, content_of, data_of, matrix_of, rows_of, stride_of
 from sartor.tools.prune.compact import kept_of
-from sartor.tools.prune.data import Split
 from sartor.tools.prune.kernels.cross import Cross
 from sartor.tools.prune.kernels.moments import Moments
 from sartor.tools.prune.network import Network

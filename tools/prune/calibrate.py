@@ -14,8 +14,8 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
+from sartor.share.data import Split
 from sartor.tools.prune.channels import Channels, Layer
-from sartor.tools.prune.data import Split
 from sartor.tools.prune.kernels.moments import Moments
 from sartor.tools.prune.kernels.window import DENSE, Window, columns_of, output_shape, sliding, weight_of
 from sartor.tools.prune.places import Place, shift_of

@@ -12,9 +12,10 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 
+from sartor.share.data import Split
 from sartor.share.errors import InputRefusedError, UsageError
+from sartor.share.quality import likeness
 from sartor.share.runtime import stock_options
-from sartor.tools.prune.data import Split
 
 Arrays = dict[str, NDArray[Any]]
 BATCH = 64
@@ -118,14 +119,6 @@ def make_judge(model: ir.Model, split: Split, metric: Metric, workers: int, subj
                 reason = f"labels of {name!r} are not numbers from 0 to {classes - 1}"
                 raise InputRefusedError(reason, subject=subject, remedy="Store the number of the class")
     return Judge(metric, split, wanted, workers)
-
-
-def likeness(outputs: Arrays, wanted: Arrays) -> float:
-    """Return 1 - |y - y0|^2 / |y0 - mean|^2 over all outputs of real numbers."""
-    names = [name for name, array in wanted.items() if array.dtype.kind == "f"]
-    wrong = sum(float(np.square(outputs[name].astype(np.float64) - wanted[name]).sum()) for name in names)
-    spread = sum(float(np.square(wanted[name] - wanted[name].mean(0, dtype=np.float64)).sum()) for name in names)
-    return 1 - wrong / spread if spread else float(wrong == 0)
 
 
 def _within(outputs: NDArray[Any], labels: NDArray[Any], top: int) -> float:

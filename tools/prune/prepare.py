@@ -8,11 +8,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 import onnx_ir as ir
 
+from sartor.share.data import Data, Split
 from sartor.share.errors import GoalNotMetError, InputRefusedError
 from sartor.share.inputs import required_inputs
 from sartor.tools.prune.allocate import Cost, cost_of
 from sartor.tools.prune.calibrate import calibrate
-from sartor.tools.prune.data import Data, Split
 from sartor.tools.prune.factors import find_channels
 from sartor.tools.prune.features import facts_of
 from sartor.tools.prune.latency import corrected, latency_nodes

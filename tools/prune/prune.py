@@ -12,8 +12,8 @@ from threadpoolctl import threadpool_limits
 from sartor.share import history
 from sartor.share.artifact import Model, read_model, write_model
 from sartor.share.console import progress, warn
+from sartor.share.data import open_data
 from sartor.tools.prune.again import refit_again
-from sartor.tools.prune.data import open_data
 from sartor.tools.prune.evaluate import Judge, Runner, make_judge, parse_metric
 from sartor.tools.prune.history import read_history
 from sartor.tools.prune.network import Network
@@ -100,7 +100,8 @@ def _tuned(
     """Return the fine-tuned model, if that is asked for and does not make it worse, and the loss of every epoch."""
     if samples.tuning is None:
         return small, []
-    from sartor.tools.prune.finetune import finetune, steps_of
+    from sartor.share.training import steps_of
+    from sartor.tools.prune.finetune import finetune
 
     wanted = Runner(model.ir).outputs(samples.tuning.inputs, options.threads) if options.distill else None
     tuned = small.clone()

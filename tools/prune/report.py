@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
+from sartor.share.data import Split
 from sartor.share.tables import Table, plain
 from sartor.share.timing import race
 from sartor.tools.prune.allocate import cost_of
 from sartor.tools.prune.calibrate import MOST_COLUMNS, columns, refittable
-from sartor.tools.prune.data import Split
 from sartor.tools.prune.evaluate import Judge, Runner, make_judge
 from sartor.tools.prune.network import Network
 from sartor.tools.prune.plan import Measure, Options, Plan, UnitPlan

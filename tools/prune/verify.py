@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
+from sartor.share.data import Split
 from sartor.share.errors import SartorError
 from sartor.tools.prune.channels import Channels, Kept
 from sartor.tools.prune.compact import compact, kept_of
-from sartor.tools.prune.data import Split
 from sartor.tools.prune.evaluate import Runner
 from sartor.tools.prune.network import Network
 from sartor.tools.prune.problem import Counts

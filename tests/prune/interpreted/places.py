@@ -7,9 +7,9 @@ import pytest
 from tests.kits import prune_kit as kit
 from tests.prune.test_network import X, two_layers
 
+from sartor.share.data import Split
 from sartor.tools.prune.again import refit_again
 from sartor.tools.prune.calibrate import calibrate
-from sartor.tools.prune.data import Split
 from sartor.tools.prune.evaluate import Runner
 from sartor.tools.prune.network import Network
 from sartor.tools.prune.places import Graphics, Place, Processor

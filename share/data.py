@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,7 @@ from sartor.share.inputs import read_npz, required_inputs
 SPLITS = ("train", "val", "test")
 ATTRIBUTES = ("layout", "scale", "mean", "std")
 LAYOUTS = ("NCHW", "NHWC")
+_FIRST: Mapping[str, int] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -91,12 +93,15 @@ class Data:
 
 
 @contextmanager
-def open_data(path: str | Path, model: ir.Model) -> Iterator[Data]:
-    """Open the data of a model; raises InputRefusedError for what is damaged or does not fit the model."""
+def open_data(path: str | Path, model: ir.Model, axes: Mapping[str, int] = _FIRST) -> Iterator[Data]:
+    """Open the data of a model; raises InputRefusedError for what is damaged or does not fit the model.
+
+    `axes` tells the axis of the samples of the model's inputs, 0 of those not named; in the file it is the first.
+    """
     with _opened(path) as arrays:
         found = _sorted(str(path), arrays, model)
         for name in found.inputs:
-            _check(found, name, model)
+            _check(found, name, model, axes)
         yield found
 
 
@@ -148,18 +153,18 @@ def _sorted(path: str, arrays: Mapping[str, Stored], model: ir.Model) -> Data:
     return Data(path, found["x"], {split: found["y"].get(split, {}) for split in found["x"]})
 
 
-def _check(data: Data, split: str, model: ir.Model) -> None:
+def _check(data: Data, split: str, model: ir.Model, axes: Mapping[str, int]) -> None:
     for value in required_inputs(model):
         if value.name not in data.inputs[split]:
             raise _refused(data.path, f"{split}/x lacks the input {value.name!r}", "Add it by name")
-        _check_input(data, split, value)
+        _check_input(data, split, value, axes.get(value.name, 0))
     every = (*data.inputs[split].values(), *data.labels[split].values())
     counts = {len(stored.array) if stored.array.shape else 0 for stored in every}
     if counts == {0} or len(counts) > 1:
         raise _refused(data.path, f"{split} has arrays of {sorted(counts)} samples", "Give each sample one of each")
 
 
-def _check_input(data: Data, split: str, value: ir.Value) -> None:
+def _check_input(data: Data, split: str, value: ir.Value, axis: int) -> None:
     stored = data.inputs[split][str(value.name)]
     if stored.layout not in LAYOUTS:
         raise _refused(data.path, f"{stored.name} has layout {stored.layout!r}", f"Layouts are {', '.join(LAYOUTS)}")
@@ -167,8 +172,9 @@ def _check_input(data: Data, split: str, value: ir.Value) -> None:
     declared = None if value.shape is None else [size if isinstance(size, int) else None for size in value.shape]
     if declared is None:
         return
+    others = declared[:axis] + declared[axis + 1 :]
     fits = len(declared) == sample.ndim and all(
-        want in (None, have) for want, have in zip(declared[1:], sample.shape[1:], strict=True)
+        want in (None, have) for want, have in zip(others, sample.shape[1:], strict=True)
     )
     if not fits:
         shown = ["?" if size is None else size for size in declared]

@@ -11,8 +11,8 @@ import onnx_ir as ir
 import pytest
 from tests.kits import prune_kit as kit
 
+from sartor.share.data import open_data
 from sartor.share.errors import InputRefusedError
-from sartor.tools.prune.data import open_data
 
 X = np.random.default_rng(0).integers(0, 256, (6, 8, 8, 3)).astype(np.uint8)
 Y = np.arange(6) % 5
