@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sartor.cli._frame import command
-from sartor.cli._options import Json, Model, NoHistory, Output, Quiet, Report, Verbose
+from sartor.cli._options import Json, Model, NoHistory, Output, Quiet, Report, Seed, Threads, Verbose
 from sartor.cli._outputs import check_outputs, tell
 
 if TYPE_CHECKING:
-    from sartor.tools.sparse_rnn.plan import Options
+    from sartor.tools.sparse_rnn.plan import Options, Tuning
 
 
 class ScopeChoice(StrEnum):
@@ -29,6 +29,13 @@ class ValuesChoice(StrEnum):
 
     fp16 = "fp16"
     fp32 = "fp32"
+
+
+class ScheduleChoice(StrEnum):
+    """When weights are removed."""
+
+    cubic = "cubic"
+    oneshot = "oneshot"
 
 
 ONE_SHOT = 0.5
@@ -53,6 +60,19 @@ def sparsify_rnn(
         list[str] | None, typer.Option("--nodes", metavar="GLOB", help="Only recurrent nodes of these names.")
     ] = None,
     values: Annotated[ValuesChoice, typer.Option("--values", help="How values are stored.")] = ValuesChoice.fp16,
+    data: Annotated[
+        str | None, typer.Option("--data", metavar="FILE", help="Samples to train with, HDF5 or .npz.")
+    ] = None,
+    epochs: Annotated[int, typer.Option("--epochs", min=1, metavar="N", help="Epochs of training.")] = 10,
+    rate: Annotated[float, typer.Option("--lr", metavar="RATE", help="Rate of Adam.")] = 0.001,
+    distill: Annotated[
+        bool, typer.Option("--distill", help="Train towards the outputs of the original, without labels.")
+    ] = False,
+    schedule: Annotated[
+        ScheduleChoice, typer.Option("--schedule", help="Remove weights little by little, or all before training.")
+    ] = ScheduleChoice.cubic,
+    seed: Seed = 0,
+    threads: Threads = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the outcome on stdout, write no model.")] = False,
     as_json: Json = False,
     report: Report = None,
@@ -63,16 +83,20 @@ def sparsify_rnn(
     """Make the recurrent layers of a model sparse and store them coded.
 
     RNN, GRU and LSTM are found in all graphs. Of their recurrent weights the largest stay, and are stored as gaps of a
-    byte and values; standard operators decode them when onnxruntime loads the model, which then runs as before. The
-    weights are not trained again: look at the outputs before you go below half of them.
+    byte and values; standard operators decode them when onnxruntime loads the model, which then runs as before. With
+    --data the model is trained meanwhile, on labels or with --distill towards its own outputs; without, look at the
+    outputs before you go below half of the weights.
 
     Example:
         sartor sparsify-rnn recurrent.onnx -o sparse.onnx
+        sartor sparsify-rnn recurrent.onnx --data sequences.h5 --distill --epochs 2 --density 0.3 -o sparse.onnx
         sartor sparsify-rnn recurrent.onnx --density 0.3 --pattern unstructured --dry-run
     """
     from sartor.share.console import warn
+    from sartor.share.errors import UsageError
+    from sartor.share.threads import default_threads
     from sartor.tools.sparse_rnn.pattern import parse_pattern
-    from sartor.tools.sparse_rnn.plan import Options
+    from sartor.tools.sparse_rnn.plan import Options, Tuning
 
     target = None if dry_run else output
     check_outputs("model, outcome and report", report, None, target, shown=dry_run or as_json)
@@ -84,9 +108,14 @@ def sparsify_rnn(
         nodes=tuple(nodes or ()),
         values=values.value,
     )
-    if density < ONE_SHOT:
+    if data is None and distill:
+        raise UsageError("there are no samples", subject="--distill", remedy="Give --data FILE too")
+    tuning = None
+    if data is not None:
+        tuning = Tuning(data, epochs, _rate(rate), distill, schedule.value, seed, threads or default_threads())
+    elif density < ONE_SHOT:
         warn(f"{density:g} of the weights, not trained again, change the outputs much: compare them")
-    _sparsify(model, target, options, None if no_history else sys.argv[1:], report, as_json)
+    _sparsify(model, target, options, tuning, None if no_history else sys.argv[1:], report, as_json)
 
 
 def _share(density: float) -> float:
@@ -98,12 +127,22 @@ def _share(density: float) -> float:
     return density
 
 
+def _rate(rate: float) -> float:
+    """Return the rate; raises UsageError where it is none."""
+    from sartor.share.errors import UsageError
+
+    if not 0 < rate < 1:
+        raise UsageError(f"{rate:g} is no rate", subject="--lr", remedy="Give a number between 0 and 1")
+    return rate
+
+
 def _sparsify(
-    model: str, target: str | None, options: Options, argv: list[str] | None, report: str | None, as_json: bool
-) -> None:
+    model: str, target: str | None, options: Options, tuning: Tuning | None, argv: list[str] | None,
+    report: str | None, as_json: bool,
+) -> None:  # fmt: skip
     """Sparsify, and say what was done."""
     from sartor.tools.sparse_rnn.report import as_data, as_text, headline
     from sartor.tools.sparse_rnn.sparsify import sparsify
 
-    plan = sparsify(model, target, options, argv)
+    plan = sparsify(model, target, options, argv, tuning)
     tell(as_data(plan), as_text(plan), headline(plan), report, as_json, target)

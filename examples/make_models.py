@@ -1,4 +1,4 @@
-"""Write small models with seeded weights, `encoder.onnx`, `cnn.onnx` and `recurrent.onnx`, and `images.h5`."""
+"""Write small models with seeded weights, `encoder.onnx`, `cnn.onnx` and `recurrent.onnx`, and samples for two."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from onnx import TensorProto, helper, numpy_helper
 OPSET, IR_VERSION = 18, 10
 VOCABULARY, LONGEST, HIDDEN, HEADS, LAYERS = 128, 512, 64, 4, 2
 CHANNELS, EXPANDED, SQUEEZED, CLASSES, PIXELS = 16, 32, 8, 10, 32
-FEATURES, UNITS = 32, 128
+FEATURES, UNITS, STEPS = 32, 128, 16
 SAMPLES = {"train": 128, "val": 128, "test": 64}
 
 
@@ -197,6 +197,16 @@ def write_images(path: Path) -> None:
             file[f"{split}/x"].attrs.update(layout="NHWC", scale=1 / 255, mean=[0.5] * 3, std=[0.35] * 3)
 
 
+def write_sequences(path: Path) -> None:
+    """Write samples for `recurrent.onnx`, the samples first: sums of slow waves, as sensors give them."""
+    random = np.random.default_rng(5)
+    time = np.arange(STEPS)[:, None]
+    with h5py.File(path, "w") as file:
+        for split, count in SAMPLES.items():
+            pace, phase = random.uniform(0.1, 0.9, (count, 1, FEATURES)), random.uniform(0, 6, (count, 1, FEATURES))
+            file[f"{split}/x"] = np.sin(pace * time + phase).astype(np.float32)
+
+
 def main() -> None:
     """Write models and data into the folder named on the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -207,6 +217,7 @@ def main() -> None:
     onnx.save(cnn(), folder / "cnn.onnx")
     onnx.save(recurrent(), folder / "recurrent.onnx")
     write_images(folder / "images.h5")
+    write_sequences(folder / "sequences.h5")
 
 
 if __name__ == "__main__":

@@ -71,7 +71,7 @@ def _replace(model: ir.Model, layer: Layer, matrices: Mapping[int, Coded], taken
     assert isinstance(graph, ir.Graph)
     graph.insert_after(node, call)
     graph.remove(node, safe=True)
-    _remove_unused(value for value in old if value is not None)
+    remove_unused(value for value in old if value is not None)
 
 
 def _settled(model: ir.Model, layer: Layer, place: int, value: ir.Value, taken: set[str]) -> ir.Value:
@@ -142,7 +142,7 @@ def _function(model: ir.Model, layer: Layer, matrices: Mapping[int, Coded]) -> i
     return function
 
 
-def _remove_unused(values: Iterable[ir.Value]) -> None:
+def remove_unused(values: Iterable[ir.Value]) -> None:
     """Remove initialisers, and the nodes that made constants, that nothing needs any more."""
     pending = list(values)
     while pending:

@@ -24,6 +24,29 @@ class Options:
 
 
 @dataclass(frozen=True)
+class Tuning:
+    """How the model is trained meanwhile: samples, and the rate of Adam; `cubic` removes weights little by little."""
+
+    data: str
+    epochs: int
+    rate: float
+    distill: bool = False
+    schedule: Literal["cubic", "oneshot"] = "cubic"
+    seed: int = 0
+    threads: int = 1
+
+
+@dataclass(frozen=True)
+class Results:
+    """The quality on held-out samples, of the original and of the sparse model, and the mean loss of every epoch."""
+
+    metric: str
+    before: float
+    after: float
+    losses: tuple[float, ...]
+
+
+@dataclass(frozen=True)
 class GatePlan:
     """A gate of a matrix: the share of its weights that stays, and how far what stays is off, over the norm of all."""
 
@@ -48,9 +71,12 @@ class MatrixPlan:
 
 @dataclass(frozen=True)
 class Plan:
-    """The outcome: every matrix, the nodes that stay as they are and why, and the bytes of both models."""
+    """The outcome: every matrix, the nodes that stay as they are and why, the bytes of both models, and
+    what training gave.
+    """
 
     matrices: tuple[MatrixPlan, ...]
     refused: Mapping[str, str]
     bytes_before: int
     bytes_after: int
+    results: Results | None = None

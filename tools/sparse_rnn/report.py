@@ -14,12 +14,12 @@ from sartor.tools.sparse_rnn.encode import Coded, decode
 from sartor.tools.sparse_rnn.find import Layer, W
 from sartor.tools.sparse_rnn.oracle import GATES
 from sartor.tools.sparse_rnn.pattern import Mask
-from sartor.tools.sparse_rnn.plan import GatePlan, MatrixPlan, Plan
+from sartor.tools.sparse_rnn.plan import GatePlan, MatrixPlan, Plan, Results
 
 
 def describe(
     kept: Mapping[Layer, Mapping[int, Mask]], coded: Mapping[Layer, Mapping[int, Coded]], refused: Mapping[str, str],
-    before: int, after: int,
+    before: int, after: int, results: Results | None,
 ) -> Plan:  # fmt: skip
     """Compare what is coded with what was there."""
     rows = [
@@ -28,7 +28,7 @@ def describe(
         for place, mask in matrices.items()
         for row in _matrices(layer, place, mask, coded[layer][place])
     ]
-    return Plan(tuple(rows), dict(refused), before, after)
+    return Plan(tuple(rows), dict(refused), before, after, results)
 
 
 def _matrices(layer: Layer, place: int, mask: Mask, coded: Coded) -> Iterator[MatrixPlan]:
@@ -58,7 +58,12 @@ def headline(plan: Plan) -> str:
     return (
         f"{layers} recurrent layers: their weights {before / after:.1f} times smaller, "
         f"all constants {plan.bytes_before / plan.bytes_after:.1f} times, {plan.bytes_after} bytes"
+        f"{_quality(plan.results)}"
     )
+
+
+def _quality(results: Results | None) -> str:
+    return "" if results is None else f"; {results.metric} {results.before:.4f} -> {results.after:.4f}"
 
 
 def as_text(plan: Plan) -> str:

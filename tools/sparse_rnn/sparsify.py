@@ -1,7 +1,8 @@
-"""The story of `sartor sparsify-rnn`: read, find the layers, choose what stays, code it, emit, check, write."""
+"""The story of `sartor sparsify-rnn`: read, find layers, choose what stays or train towards it, code, emit, write."""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 
 import numpy as np
@@ -9,20 +10,20 @@ import onnx_ir as ir
 
 from sartor.share import history
 from sartor.share.artifact import Model, read_model, write_model
-from sartor.share.errors import GoalNotMetError
+from sartor.share.console import progress
+from sartor.share.data import open_data
+from sartor.share.errors import GoalNotMetError, InputRefusedError
+from sartor.tools.sparse_rnn.choose import Matrices, choose, weight_of
 from sartor.tools.sparse_rnn.emit import emit
 from sartor.tools.sparse_rnn.encode import Coded, encode
-from sartor.tools.sparse_rnn.find import Layer, R, W, find_layers
-from sartor.tools.sparse_rnn.oracle import GATES
-from sartor.tools.sparse_rnn.pattern import Mask, masks
-from sartor.tools.sparse_rnn.plan import Options, Plan
+from sartor.tools.sparse_rnn.find import Layer, find_layers
+from sartor.tools.sparse_rnn.plan import Options, Plan, Results, Tuning
 from sartor.tools.sparse_rnn.report import describe
 
-Matrices = dict[Layer, dict[int, Mask]]
-"""What stays of the weights of layers by their positions, [D, G H, columns]."""
 
-
-def sparsify(source: str, target: str | None, options: Options, argv: Sequence[str] | None) -> Plan:
+def sparsify(
+    source: str, target: str | None, options: Options, argv: Sequence[str] | None, tuning: Tuning | None = None
+) -> Plan:
     """Make the recurrent layers of a model sparse and write it; without a target only say what would become of them.
 
     Raises InputRefusedError, GoalNotMetError where there is no recurrent layer, OutputError and WriteError.
@@ -34,35 +35,52 @@ def sparsify(source: str, target: str | None, options: Options, argv: Sequence[s
         remedy = "Give a model with RNN, GRU or LSTM nodes of constant weights"
         raise GoalNotMetError(f"no recurrent layer can be made sparse ({reasons})", subject=model.source, remedy=remedy)
     before = size_of(model.ir)
-    kept = choose(found.layers, options)
-    coded = {layer: {place: _coded(layer, place, mask, options) for place, mask in one.items()}
-             for layer, one in kept.items()}  # fmt: skip
-    emit(model.ir, coded)
-    plan = describe(kept, coded, found.refused, before, size_of(model.ir))
+    if tuning is None:
+        kept, results = choose(found.layers, options), None
+        coded = code(kept, options)
+        emit(model.ir, coded)
+    else:
+        kept, coded, results = _tuned(model, found.layers, options, tuning)
+    plan = describe(kept, coded, found.refused, before, size_of(model.ir), results)
     if target is not None:
         if argv is not None:
-            _record(model, options, argv)
+            _record(model, options, tuning, argv)
         write_model(model.ir, target)
     return plan
 
 
-def choose(layers: Sequence[Layer], options: Options) -> Matrices:
-    """Choose what stays of the recurrent weights, and of the input weights if asked to."""
-    slots = [(layer, place) for layer in layers for place in ((W, R) if options.also_input else (R,))]
-    chosen: Matrices = {layer: {} for layer in layers}
-    # All that share a number of gates are chosen among at once, so that a threshold may be that of the whole model.
-    for gates in sorted({len(GATES[layer.cell.kind]) for layer in layers}):
-        mine = [(layer, place) for layer, place in slots if len(GATES[layer.cell.kind]) == gates]
-        matrices = [matrix for layer, place in mine for matrix in weight_of(layer, place)]
-        found = iter(masks(matrices, gates, options.pattern, options.density, options.scope))
-        for layer, place in mine:
-            chosen[layer][place] = np.stack([next(found) for _ in range(layer.cell.directions)])
-    return chosen
+def code(kept: Matrices, options: Options) -> dict[Layer, dict[int, Coded]]:
+    """Code what stays of layers."""
+    dtype = np.float16 if options.values == "fp16" else np.float32
+    return {
+        layer: {place: encode(weight_of(layer, place), mask, dtype) for place, mask in matrices.items()}
+        for layer, matrices in kept.items()
+    }
 
 
-def weight_of(layer: Layer, place: int) -> np.ndarray:
-    """Return the weight [D, G H, columns] of a layer at a position of its inputs."""
-    return layer.weights.w if place == W else layer.weights.r
+def _tuned(
+    model: Model, layers: Sequence[Layer], options: Options, tuning: Tuning
+) -> tuple[Matrices, dict[Layer, dict[int, Coded]], Results]:
+    """Train, code and emit, and measure the quality before and after on samples that training does not see."""
+    from sartor.share.training import steps_of
+    from sartor.tools.sparse_rnn.finetune import tune
+    from sartor.tools.sparse_rnn.samples import batch_axes, outputs_of, quality
+
+    axes = batch_axes(model.ir, model.source)
+    with open_data(tuning.data, model.ir, axes) as data:
+        train, held_out = data.split("train"), data.split("val") or data.split("test")
+    if train is None or held_out is None:
+        raise InputRefusedError("it lacks train/x or val/x", subject=tuning.data, remedy="Give both")
+    original = outputs_of(model.ir, held_out, axes, tuning.threads)
+    wanted = outputs_of(model.ir, train, axes, tuning.threads) if tuning.distill else None
+    with progress("gradient steps", steps_of(train, tuning.epochs)) as step:
+        tuned = tune(model.ir, layers, options, tuning, train, wanted, axes, step)
+    coded = code(tuned.kept, options)
+    emit(model.ir, coded)
+    sparse = outputs_of(model.ir, held_out, axes, tuning.threads)
+    before, after = (quality(one, held_out, original) for one in (original, sparse))
+    metric = "accuracy" if held_out.labels else "likeness"
+    return tuned.kept, coded, Results(metric, before, after, tuned.losses)
 
 
 def size_of(model: ir.Model) -> int:
@@ -73,11 +91,12 @@ def size_of(model: ir.Model) -> int:
     return sum(one.nbytes for one in (*values, *tensors) if one is not None)
 
 
-def _coded(layer: Layer, place: int, mask: Mask, options: Options) -> Coded:
-    return encode(weight_of(layer, place), mask, np.float16 if options.values == "fp16" else np.float32)
+def _digest(path: str) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _record(model: Model, options: Options, argv: Sequence[str]) -> None:
+def _record(model: Model, options: Options, tuning: Tuning | None, argv: Sequence[str]) -> None:
     parameters = {
         "density": options.density,
         "pattern": [options.pattern.kind, *options.pattern.size],
@@ -86,6 +105,10 @@ def _record(model: Model, options: Options, argv: Sequence[str]) -> None:
         "nodes": options.nodes,
         "values": options.values,
     }
+    inputs, seed = [model.sha256], 0
+    if tuning is not None:
+        parameters |= {name: getattr(tuning, name) for name in ("epochs", "rate", "schedule", "distill")}
+        inputs, seed = [model.sha256, _digest(tuning.data)], tuning.seed
     previous = history.last_id(history.read_onnx(model.ir, model.source))
-    record = history.make_record("sparsify-rnn", argv, [model.sha256], parameters, 0, previous)
+    record = history.make_record("sparsify-rnn", argv, inputs, parameters, seed, previous)
     history.append_onnx(model.ir, record, model.source)
