@@ -28,7 +28,8 @@ def workplace(models: Path, tmp_path: Path) -> Path:
     """Return a folder with the models and the data that examples name."""
     for name, source in NAMES.items():
         shutil.copy(models / f"{source}.onnx", tmp_path / f"{name}.onnx")
-    shutil.copy(models / "images.h5", tmp_path)
+    for name in ("images.h5", "sequences.h5"):
+        shutil.copy(models / name, tmp_path)
     return tmp_path
 
 

@@ -89,3 +89,38 @@ def test_bad_input(arguments: list[str], code: int, message: str, sartor: RunSar
     assert done.returncode == code, done.stderr
     assert message in done.stderr.decode().strip().splitlines()[-1]
     assert sorted(path.name for path in folder.iterdir()) == before
+
+
+def test_training_towards_the_original(sartor: RunSartor, folder: Path, models: Path) -> None:
+    (folder / "sequences.h5").write_bytes((models / "sequences.h5").read_bytes())
+    trained = ["--data", "sequences.h5", "--distill", "--epochs", "3", "--lr", "0.003", "--density", "0.3"]
+    done = sartor("sparsify-rnn", NAME, *trained, "-o", "sparse.onnx", "--report", "r.json", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    assert b"change the outputs much" not in done.stderr
+    results = json.loads((folder / "r.json").read_text())["results"]
+    assert (results["metric"], results["before"], len(results["losses"])) == ("likeness", 1.0, 3)
+    assert results["after"] < 1
+    assert f"likeness 1.0000 -> {results['after']:.4f}".encode() in done.stderr
+    properties = {one.key: one.value for one in onnx.load(folder / "sparse.onnx").metadata_props}
+    (record,) = json.loads(properties["sartor.history"])
+    assert (record["parameters"]["epochs"], record["parameters"]["rate"], len(record["input_sha256"])) == (3, 0.003, 2)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["--distill"], 2, b"--distill: there are no samples. Give --data FILE too"),
+        (["--data", "sequences.h5", "--lr", "2"], 2, b"--lr: 2 is no rate"),
+        (["--data", "sequences.h5"], 65, b"it has no labels train/y"),
+        (["--data", "images.h5", "--distill"], 65, b"images.h5"),
+        (["--data", "missing.h5", "--distill"], 65, b"missing.h5"),
+    ],
+)
+def test_training_that_cannot_be(
+    sartor: RunSartor, folder: Path, models: Path, arguments: list[str], code: int, message: bytes
+) -> None:
+    for name in ("sequences.h5", "images.h5"):
+        (folder / name).write_bytes((models / name).read_bytes())
+    done = sartor("sparsify-rnn", NAME, *arguments, "-o", "sparse.onnx", cwd=folder)
+    assert (done.returncode, message in done.stderr) == (code, True), done.stderr
+    assert not (folder / "sparse.onnx").exists()
