@@ -13,6 +13,7 @@ from sartor.share.errors import GoalNotMetError
 from sartor.tools.sparse_rnn.emit import emit
 from sartor.tools.sparse_rnn.encode import Coded, encode
 from sartor.tools.sparse_rnn.find import Layer, R, W, find_layers
+from sartor.tools.sparse_rnn.layouts import put_steps_first
 from sartor.tools.sparse_rnn.oracle import GATES
 from sartor.tools.sparse_rnn.pattern import Mask, masks
 from sartor.tools.sparse_rnn.plan import Options, Plan
@@ -37,6 +38,7 @@ def sparsify(source: str, target: str | None, options: Options, argv: Sequence[s
     kept = choose(found.layers, options)
     coded = {layer: {place: _coded(layer, place, mask, options) for place, mask in one.items()}
              for layer, one in kept.items()}  # fmt: skip
+    put_steps_first(model.ir, found.layers)
     emit(model.ir, coded)
     plan = describe(kept, coded, found.refused, before, size_of(model.ir))
     if target is not None:
