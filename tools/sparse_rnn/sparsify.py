@@ -17,6 +17,7 @@ from sartor.tools.sparse_rnn.choose import Matrices, choose, weight_of
 from sartor.tools.sparse_rnn.emit import emit
 from sartor.tools.sparse_rnn.encode import Coded, encode
 from sartor.tools.sparse_rnn.find import Layer, find_layers
+from sartor.tools.sparse_rnn.layouts import put_steps_first
 from sartor.tools.sparse_rnn.plan import Options, Plan, Results, Tuning
 from sartor.tools.sparse_rnn.report import describe
 
@@ -35,6 +36,7 @@ def sparsify(
         remedy = "Give a model with RNN, GRU or LSTM nodes of constant weights"
         raise GoalNotMetError(f"no recurrent layer can be made sparse ({reasons})", subject=model.source, remedy=remedy)
     before = size_of(model.ir)
+    put_steps_first(model.ir, found.layers)
     if tuning is None:
         kept, results = choose(found.layers, options), None
         coded = code(kept, options)
