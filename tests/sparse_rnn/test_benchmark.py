@@ -1,4 +1,4 @@
-"""The benchmark of sparse layers runs from end to end, checks before it times, and keeps what it finds."""
+"""The benchmarks of sparse layers run from end to end, check before they time, and keep what they find."""
 
 from __future__ import annotations
 
@@ -15,3 +15,10 @@ def test_sparse_rnn(tmp_path: Path) -> None:
         assert row["error"] <= 2e-6
         assert all(timed["ratio_min"] > 0 for timed in row["times"].values())
     assert "one thread" in rows[1]["times"]  # type: ignore[index]
+
+
+def test_quality(tmp_path: Path) -> None:
+    document = run("sparse_rnn_quality", tmp_path, "--seeds", "1", "--patterns", "balanced:32")
+    assert [row["density"] for row in document["rows"]] == [0.3, 0.1]  # type: ignore[attr-defined]
+    for row in document["rows"]:  # type: ignore[attr-defined]
+        assert 0 < row["trained"] < row["one_shot"]
