@@ -85,7 +85,8 @@ def sparsify_rnn(
     RNN, GRU and LSTM are found in all graphs. Of their recurrent weights the largest stay, and are stored as gaps of a
     byte and values; standard operators decode them when onnxruntime loads the model, which then runs as before. With
     --data the model is trained meanwhile, on labels or with --distill towards its own outputs; without, look at the
-    outputs before you go below half of the weights.
+    outputs before you go below half of the weights. A state dict of nn.LSTM, nn.GRU or nn.RNN (.safetensors, or .pt
+    without code) becomes such a model, with sequence_lens.
 
     Example:
         sartor sparsify-rnn recurrent.onnx -o sparse.onnx

@@ -94,6 +94,9 @@ def kind_of(head: bytes) -> Kind:
     """Tell what a file is by its first HEAD_SIZE bytes."""
     if not head:
         return Kind.EMPTY
+    # The size that a safetensors file begins with may look like the start of a pickle.
+    if head[8:9] == b"{" and head[4:8] == bytes(4):
+        return Kind.SAFETENSORS
     for magic, kind in _MAGIC:
         if head.startswith(magic):
             return kind
@@ -103,8 +106,6 @@ def kind_of(head: bytes) -> Kind:
         return _archive(head)
     if head[4:8] in (b"TFL3", b"ORTM"):
         return Kind.TFLITE if head[4:8] == b"TFL3" else Kind.ORT
-    if head[8:9] == b"{" and head[4:8] == bytes(4):
-        return Kind.SAFETENSORS
     if starts_like_a_model(head):
         return Kind.ONNX
     return _text(head)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 import safetensors.numpy
 
 from sartor.share.artifact import TensorEntry, quickcheck, read_safetensors_header
+from sartor.share.artifact.sniff import Kind, kind_of
 from sartor.share.errors import InputRefusedError
 
 AGAIN = "Download, copy or export it again"
@@ -91,3 +93,11 @@ def test_entries_lie_in_the_file(tmp_path: Path) -> None:
     save(path, {"a": GOOD})
     begin = path.stat().st_size - 8
     assert read_safetensors_header(path).tensors == {"a": TensorEntry("F32", (2,), begin, begin + 8)}
+
+
+@pytest.mark.parametrize("low", range(2, 6))
+def test_a_size_that_looks_like_a_pickle(low: int) -> None:
+    """The header's size is the first thing in a file; 0x80 and a protocol number start a pickle."""
+    head = bytes([0x80, low, 0, 0, 0, 0, 0, 0]) + b'{"a":{"dtype":"F32"'
+    assert kind_of(head) is Kind.SAFETENSORS
+    assert kind_of(pickle.dumps({"a": 1}, protocol=low)) is Kind.PICKLE

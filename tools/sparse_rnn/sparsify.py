@@ -20,16 +20,17 @@ from sartor.tools.sparse_rnn.find import Layer, find_layers
 from sartor.tools.sparse_rnn.layouts import put_steps_first
 from sartor.tools.sparse_rnn.plan import Options, Plan, Results, Tuning
 from sartor.tools.sparse_rnn.report import describe
+from sartor.tools.sparse_rnn.statedict import holds_state_dict, read_state_dict
 
 
 def sparsify(
     source: str, target: str | None, options: Options, argv: Sequence[str] | None, tuning: Tuning | None = None
 ) -> Plan:
-    """Make the recurrent layers of a model sparse and write it; without a target only say what would become of them.
+    """Make the recurrent layers of a model or state dict sparse and write it, or only say what would become of them.
 
     Raises InputRefusedError, GoalNotMetError where there is no recurrent layer, OutputError and WriteError.
     """
-    model = read_model(source)
+    model = read_state_dict(source) if holds_state_dict(source) else read_model(source)
     found = find_layers(model.ir, options.nodes, model.source)
     if not found.layers:
         reasons = "; ".join(f"{name}: {reason}" for name, reason in found.refused.items()) or "it has none"
