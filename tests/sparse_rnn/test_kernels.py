@@ -174,6 +174,19 @@ def test_threads_change_no_bit(case: str) -> None:
             np.testing.assert_array_equal(a, b)
 
 
+def test_calls_at_the_same_time() -> None:
+    """Threads of a program that share a session disturb each other in nothing."""
+    model, cell, _ = made(600, 24, CASES["lstm"])
+    session = open_(model, 2)
+    feeds = [feed_of(cell, 600, 24, 12, 2, seed) for seed in range(4)]
+    alone = [session.run(None, feed) for feed in feeds]
+    with ThreadPoolExecutor(4) as pool:
+        for _ in range(5):
+            for one, other in zip(alone, pool.map(lambda feed: session.run(None, feed), feeds), strict=True):
+                for a, b in zip(one, other, strict=True):
+                    np.testing.assert_array_equal(a, b)
+
+
 def test_runs_in_segments(monkeypatch: pytest.MonkeyPatch) -> None:
     model, cell, weights = made(64, 20, CASES["lstm"])
     feed = feed_of(cell, 64, 20, 6, 2)
