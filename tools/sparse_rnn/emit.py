@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping
-from itertools import chain, count
 
 import onnx_ir as ir
 
 from sartor.tools.sparse_rnn.encode import Array, Coded, decoder
 from sartor.tools.sparse_rnn.find import BIAS, PEEPHOLES, Layer, W
+from sartor.tools.sparse_rnn.names import free_name, taken_names
 
 DOMAIN = "sartor.sparse_rnn"
 LEAST_IR_VERSION, DIGITS = 10, 12
@@ -23,15 +23,11 @@ def emit(model: ir.Model, coded: Mapping[Layer, Mapping[int, Coded]]) -> None:
     """Replace the weights of layers, by their positions among the node's inputs, with coded ones, in place."""
     if not coded:
         return
-    taken = {str(value.name) for graph in model.graphs() for value in _values(graph)}
+    taken = taken_names(model)
     for layer, matrices in coded.items():
         _replace(model, layer, matrices, taken)
     model.opset_imports[DOMAIN] = 1
     model.ir_version = max(model.ir_version, LEAST_IR_VERSION)
-
-
-def _values(graph: ir.Graph) -> Iterable[ir.Value]:
-    return chain(graph.inputs, graph.initializers.values(), (out for node in graph for out in node.outputs))
 
 
 def _complete(layer: Layer) -> None:
@@ -94,8 +90,7 @@ def _initialiser(model: ir.Model, base: str, array: Array, taken: set[str]) -> i
     for value in model.graph.initializers.values():
         if not value.is_graph_input() and _holds(value, array):
             return value
-    tensor.name = next(free for free in chain([base], (f"{base}_{i}" for i in count(2))) if free not in taken)
-    taken.add(tensor.name)
+    tensor.name = free_name(base, taken)
     kind, shape = ir.TensorType(tensor.dtype), ir.Shape(array.shape)
     value = ir.Value(name=tensor.name, type=kind, shape=shape, const_value=tensor)
     model.graph.register_initializer(value)

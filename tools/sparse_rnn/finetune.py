@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import chain, count
 from typing import Any
 
 import numpy as np
@@ -25,6 +24,7 @@ from sartor.share.training import Recipe, cross_entropy, distillation, steps_of,
 from sartor.tools.sparse_rnn.choose import Matrices, choose
 from sartor.tools.sparse_rnn.emit import remove_unused
 from sartor.tools.sparse_rnn.find import BIAS, PEEPHOLES, Layer, R, W
+from sartor.tools.sparse_rnn.names import free_name, taken_names
 from sartor.tools.sparse_rnn.oracle import Weights
 from sartor.tools.sparse_rnn.plan import Options, Tuning
 
@@ -80,8 +80,7 @@ def tune(
 
 def settle(model: ir.Model, layers: Sequence[Layer]) -> dict[Layer, dict[int, str]]:
     """Give every layer weights of its own as initialisers, in place of constants that nodes compute; name them."""
-    taken = {str(name) for graph in model.graphs() for name in graph.initializers}
-    taken |= {str(out.name) for node in model.graph.all_nodes() for out in node.outputs}
+    taken = taken_names(model)
     found: dict[Layer, dict[int, str]] = {}
     for layer in layers:
         found[layer] = {}
@@ -89,9 +88,7 @@ def settle(model: ir.Model, layers: Sequence[Layer]) -> dict[Layer, dict[int, st
             array = getattr(layer.weights, field)
             if array is None:
                 continue
-            base = f"{layer.name}_{field}"
-            name = next(one for one in chain([base], (f"{base}_{i}" for i in count(2))) if one not in taken)
-            taken.add(name)
+            name = free_name(f"{layer.name}_{field}", taken)
             tensor = ir.tensor(np.ascontiguousarray(array), name=name)
             value = ir.Value(
                 name=name, type=ir.TensorType(tensor.dtype), shape=ir.Shape(array.shape), const_value=tensor

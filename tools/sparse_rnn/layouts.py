@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from itertools import chain, count
 
 import onnx_ir as ir
 
 from sartor.tools.sparse_rnn.find import Layer
+from sartor.tools.sparse_rnn.names import free_name, taken_names
 
 SWAPPED = (1, 0, 2)
 INPUTS = {0: SWAPPED, 5: SWAPPED, 6: SWAPPED}
@@ -20,16 +20,11 @@ OUTPUTS = ((2, 0, 1, 3), SWAPPED, SWAPPED)
 def put_steps_first(model: ir.Model, layers: Iterable[Layer]) -> None:
     """Rewrite the nodes of batch-first layers to layout 0, in place; values keep their names, types and shapes."""
     batched = [layer for layer in layers if layer.batch_first]
-    values = chain.from_iterable(_values(graph) for graph in model.graphs())
-    taken = {str(value.name) for value in values} if batched else set()
+    taken = taken_names(model)
     for layer in batched:
         _transpose_inputs(layer, taken)
         _transpose_outputs(layer, taken)
         del layer.node.attributes["layout"]
-
-
-def _values(graph: ir.Graph) -> Iterable[ir.Value]:
-    return chain(graph.inputs, graph.initializers.values(), (out for node in graph for out in node.outputs))
 
 
 def _transpose_inputs(layer: Layer, taken: set[str]) -> None:
@@ -38,7 +33,9 @@ def _transpose_inputs(layer: Layer, taken: set[str]) -> None:
         source = node.inputs[place] if place < len(node.inputs) else None
         if source is None:
             continue
-        value = ir.Value(name=_free(source, taken), type=source.type, shape=_permuted(source.shape, order))
+        value = ir.Value(
+            name=free_name(f"{source.name}_steps_first", taken), type=source.type, shape=_permuted(source.shape, order)
+        )
         _graph_of(node).insert_before(node, _transpose(layer, source, value, order))
         node.replace_input_with(place, value)
 
@@ -50,7 +47,7 @@ def _transpose_outputs(layer: Layer, taken: set[str]) -> None:
             continue
         outer = ir.Value(name=inner.name, type=inner.type, shape=inner.shape)
         ir.convenience.replace_all_uses_with(inner, outer, replace_graph_outputs=True)
-        inner.name = _free(inner, taken)
+        inner.name = free_name(f"{inner.name}_steps_first", taken)
         inner.shape = _permuted(outer.shape, [order.index(axis) for axis in range(len(order))])
         _graph_of(node).insert_after(node, _transpose(layer, inner, outer, order))
 
@@ -64,14 +61,6 @@ def _graph_of(node: ir.Node) -> ir.Graph:
     graph = node.graph
     assert isinstance(graph, ir.Graph)
     return graph
-
-
-def _free(value: ir.Value, taken: set[str]) -> str:
-    """Return a name that nothing has, and take it."""
-    base = f"{value.name}_steps_first"
-    name = next(free for free in chain([base], (f"{base}_{i}" for i in count(2))) if free not in taken)
-    taken.add(name)
-    return name
 
 
 def _permuted(shape: ir.Shape | None, order: Sequence[int]) -> ir.Shape | None:

@@ -77,13 +77,12 @@ def make_projection(design: Design) -> Any:
 
 def make_step(design: Design) -> Any:
     """Make the stage of one step: a part of the recurrent product, the cell, and what goes out."""
-    cell, directions, parts = design.cell, design.cell.directions, len(design.form.parts)
+    directions, parts = design.cell.directions, len(design.form.parts)
     row_bytes, block_bytes = row_bytes_of(design), block_bytes_of(design)
     first = _recur(design, 0)
     second = first if parts == 1 else _recur(design, 1)
     apply, give_out, clear_rest = _make_cells(design), _make_output(design), _make_rest(design)
     peephole_bytes = 3 * block_bytes if design.peepholes else 0
-    assert cell.directions in (1, 2)
 
     @compiled
     def step(call: int, begin: int, end: int, part: int, now: int, base: int, active: int) -> None:
