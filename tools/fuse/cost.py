@@ -13,9 +13,10 @@ from sartor.tools.fuse.axes import size_of
 from sartor.tools.fuse.coefficients import DEFAULTS, Caches, Coefficients, KernelRates, StockRates, names
 from sartor.tools.fuse.composition import slices
 from sartor.tools.fuse.features import COUNTED, Walk, Work
-from sartor.tools.fuse.schedule import Schedule, work_of
+from sartor.tools.fuse.schedule import Schedule
 from sartor.tools.fuse.score import FREE, bytes_of
 from sartor.tools.fuse.traffic import Distances, Traffic
+from sartor.tools.fuse.work import work_of
 
 INLINE_BYTES, CHUNK_BYTES, CHUNKS_A_THREAD = 128 << 10, 64 << 10, 8
 """How share/runtime/ops.c hands out work: calls that move less run in one thread; chunks are no smaller, nor more."""

@@ -10,13 +10,11 @@ their tasks and column reductions their accumulators in cache.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import reduce
-from operator import mul
 
 from sartor.tools.fuse import ops
-from sartor.tools.fuse.axes import Atom, Size
+from sartor.tools.fuse.axes import Atom
 from sartor.tools.fuse.layout import Layout, ranked, shifted_values
 from sartor.tools.fuse.program import (
     Elementwise,
@@ -32,9 +30,6 @@ from sartor.tools.fuse.program import (
 
 KEEP_COST = 0.2
 """Nanoseconds an element above which a value that two loops need is kept instead of computed twice."""
-
-STORE_COST = 0.03
-"""Nanoseconds an element of a store or a step of a reduction."""
 
 FLAT_BLOCK, COLUMN_BLOCK = 2048, 128
 """Elements of a block of the unit-stride loop, in element-wise kernels and around reductions."""
@@ -368,29 +363,6 @@ def leaves(tree: tuple[Loop | Leaf, ...]) -> list[Leaf]:
 def _shared_loops(where: dict[Root, tuple[Loop, ...]]) -> list[Loop]:
     chains = list(where.values())
     return [loop for loop in chains[0] if all(loop in chain for chain in chains)]
-
-
-def work_of(planned: Schedule) -> list[tuple[Size, float]]:
-    """Count the points of every leaf, and the nanoseconds of what a point evaluates in the innermost loop."""
-    known, layout, out = stored(planned.roots), planned.layout, []
-    for leaf in leaves(planned.tree):
-        loops = leaf.roots[0].domain
-        cost = sum(value_cost(value) for value in _evaluated(leaf, known) if set(layout.flat(value.axes)) == loops)
-        points = reduce(mul, (loop.size for loop in loops), Size())
-        out.append((points, cost + STORE_COST * len(leaf.roots)))
-    return out
-
-
-def _evaluated(leaf: Leaf, known: Mapping[Value, Root]) -> set[Value]:
-    """Return what the roots of a leaf compute, up to the values that are read back."""
-    seen: set[Value] = set()
-    stack = [root.expression for root in leaf.roots]
-    while stack:
-        value = stack.pop()
-        if value not in seen:
-            seen.add(value)
-            stack.extend(operand for operand in operands(value) if operand not in known)
-    return seen
 
 
 def value_cost(value: Value) -> float:

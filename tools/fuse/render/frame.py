@@ -15,7 +15,8 @@ from sartor.tools.fuse.program import At, Load, Value
 from sartor.tools.fuse.render.numba import write_task
 from sartor.tools.fuse.render.sizes import Sizes
 from sartor.tools.fuse.render.values import MAX_TENSORS, Tensors, Values, factor
-from sartor.tools.fuse.schedule import Root, Schedule, work_of
+from sartor.tools.fuse.schedule import Root, Schedule
+from sartor.tools.fuse.work import work_of
 
 ALIGN = 64
 
