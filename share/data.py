@@ -3,9 +3,10 @@
     train/x   (n, ...) the inputs of n samples, or a group with one dataset for each input of the model, by name
     train/y   (n, ...) labels, or a group with one dataset for each labelled output, by name; may be absent
 
-An input that is one number for all samples, such as a rate, is stored as that number. Inputs may be stored small. Attributes say how to get from there to what the model reads: `layout` "NHWC" moves the last
-axis to where the channels are, then the numbers become x * scale, minus `mean`, divided by `std` (numbers, or one for
-each channel). In an .npz file the attribute of `train/x` is an array `train/x@scale`.
+An input that is one number for all samples, such as a rate, is stored as that number. Inputs may be stored small.
+Attributes say how to get from there to what the model reads: `layout` "NHWC" moves the last axis to where the channels
+are, then the numbers become x * scale, minus `mean`, divided by `std` (numbers, or one for each channel). In an .npz
+file the attribute of `train/x` is an array `train/x@scale`.
 """
 
 from __future__ import annotations

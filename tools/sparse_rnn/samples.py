@@ -24,7 +24,8 @@ def batch_axes(model: ir.Model, subject: str) -> dict[str, int | None]:
     """Return the axis of the samples of every input and output: that of the size whose name they all share.
 
     Of several such names the one counts that begins as `batch` or `n` does. Models with fixed sizes have it first. An
-    input that is one number has None: all samples share it. Raises InputRefusedError where no name or more than one is left.
+    input that is one number has None: all samples share it. Raises InputRefusedError where no name or more than one is
+    left.
     """
     inputs = required_inputs(model)
     numbers = {str(value.name): None for value in inputs if value.shape is not None and not len(value.shape)}
