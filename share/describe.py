@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sartor.share.density import density_table
 from sartor.share.errors import InputRefusedError
 from sartor.share.tables import Table
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     import h5py
     import onnx_ir as ir
 
+    from sartor.share.density import MatrixDensity
     from sartor.share.history import Record
 
 OUR_DOMAINS = "sartor."
@@ -72,6 +74,7 @@ class Description:
     operators: dict[str, int] = field(default_factory=dict)
     groups: tuple[Group, ...] = ()
     sparsity: dict[str, Any] | None = None
+    densities: tuple[MatrixDensity, ...] = ()
     tensors: tuple[TensorFact, ...] = ()
     attributes: dict[str, Any] = field(default_factory=dict)
     history: tuple[Record, ...] = ()
@@ -86,6 +89,7 @@ class Description:
             "operators": self.operators,
             "groups": [group.as_json() for group in self.groups],
             "sparsity": self.sparsity,
+            "densities": [one.as_json() for one in self.densities],
             "tensors": [fact.as_json() for fact in self.tensors],
             "attributes": self.attributes,
             "history": [record_json(record) for record in self.history],
@@ -132,6 +136,7 @@ def tables(path: str, description: Description) -> list[Table]:
         Table("operators", ("operator", "nodes"), tuple((name, str(n)) for name, n in description.operators.items())),
         _group_table(description.groups),
         _sparsest_table(description.sparsity),
+        density_table(description.densities),
         _history_table(description.history),
     ]
 
@@ -148,6 +153,7 @@ def _describe_model(path: str | Path) -> Description:
         operators=_counted(model.ir.graph.all_nodes()),
         groups=_groups(model.ir, model.source),
         sparsity=_sparsity(model.ir),
+        densities=_densities(model.ir, model.source),
         history=tuple(read_onnx(model.ir, model.source)),
     )
 
@@ -254,6 +260,17 @@ def _sparsity(model: ir.Model) -> dict[str, Any]:
     sparsest = sorted(layers, key=lambda count: (-count.fraction, count.name))[:_SPARSEST]
     total = counts_json(sum(count.elements for count in counts), sum(count.zeros for count in counts))
     return {**total, "sparsest": [count.as_json() for count in sparsest]}
+
+
+def _densities(model: ir.Model, subject: str) -> tuple[MatrixDensity, ...]:
+    """Return the coded matrices of functions of ours, as the tool of their domain tells them."""
+    domains = sorted({function.domain for function in model.functions.values()})
+    if not any(domain.startswith(OUR_DOMAINS) for domain in domains):
+        return ()
+    from sartor.share.runtime.registry import densities_for
+
+    tellers = [teller for domain in domains if (teller := densities_for(domain)) is not None]
+    return tuple(one for teller in tellers for one in teller(model, subject))
 
 
 def _tensor_table(title: str, facts: Iterable[TensorFact]) -> Table:

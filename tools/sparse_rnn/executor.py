@@ -17,8 +17,8 @@ from sartor.share.kernels import machine as code
 from sartor.share.packs import Entry
 from sartor.share.runtime.calls import find_calls
 from sartor.share.runtime.kernel import FunctionCall, Kernel, TensorType
-from sartor.tools.sparse_rnn.emit import DOMAIN
-from sartor.tools.sparse_rnn.encode import Coded
+from sartor.tools.sparse_rnn.emit import DOMAIN, coded_names
+from sartor.tools.sparse_rnn.encode import Coded, decoded_shape
 from sartor.tools.sparse_rnn.find import BIAS, PEEPHOLES, R, W, cell_of
 from sartor.tools.sparse_rnn.judge import is_faster
 from sartor.tools.sparse_rnn.kernels.form import Machine, ValueType, this_machine
@@ -168,13 +168,13 @@ def bind(call: FunctionCall) -> Bound | None:
     for place, value in enumerate(node.inputs):
         if value is None:
             continue
-        names = [f"{'WR'[place - 1]}_{part}" for part in ("gaps", "values")] if place in (W, R) else []
+        names = coded_names(place)
         if names and all(name in formals for name in names):
             parts = [call.constants[formals[name]] for name in names]
             if None in parts:
                 return None
             gaps, values = (one.numpy() for one in parts if one is not None)
-            operands[place] = Coded(_shape(value), gaps, values)
+            operands[place] = Coded(decoded_shape(value), gaps, values)
             continue
         places[place] = formals[str(value.name)]
         if place in (W, R, BIAS, PEEPHOLES):
@@ -198,14 +198,3 @@ def _fits(call: FunctionCall, places: Mapping[int, int]) -> bool:
 
 def _is(kind: TensorType | None, dtype: ir.DataType) -> bool:
     return kind is None or kind.dtype == dtype
-
-
-def _shape(value: ir.Value) -> tuple[int, ...]:
-    """Return the shape that a decoder gives its matrix: what its last node, a Reshape, asks for."""
-    node = value.producer()
-    assert node is not None
-    shape = node.inputs[1]
-    assert shape is not None
-    made = shape.producer()
-    assert made is not None
-    return tuple(int(size) for size in made.attributes["value"].as_tensor().numpy())

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sartor.tools.sparse_rnn.encode import Coded
+from sartor.tools.sparse_rnn.encode import Coded, positions
 from sartor.tools.sparse_rnn.kernels import words
 from sartor.tools.sparse_rnn.kernels.form import Form, Machine, form_of
 from sartor.tools.sparse_rnn.oracle import GATES, Cell
@@ -88,8 +88,7 @@ def _tiles(coded: Coded, units: int, gates: tuple[int, ...], total: int, machine
     directions, rows, columns = coded.shape
     hidden, lanes, vectors = rows // total, machine.lanes, units * len(gates)
     blocks, tiles = blocks_of(hidden, units, machine), -(-columns // machine.columns)
-    flat = np.cumsum(coded.gaps, dtype=np.int64) - 1
-    row, column = np.divmod(flat, columns)
+    row, column = np.divmod(positions(coded), columns)
     gate = row % rows // hidden
     order = np.full(total, -1)
     order[list(gates)] = range(len(gates))

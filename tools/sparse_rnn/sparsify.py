@@ -9,7 +9,7 @@ import numpy as np
 import onnx_ir as ir
 
 from sartor.share import history
-from sartor.share.artifact import Model, read_model, write_model
+from sartor.share.artifact import Model, write_model
 from sartor.share.console import progress
 from sartor.share.data import open_data
 from sartor.share.errors import GoalNotMetError, InputRefusedError
@@ -24,7 +24,7 @@ from sartor.tools.sparse_rnn.layouts import put_steps_first
 from sartor.tools.sparse_rnn.packed import about
 from sartor.tools.sparse_rnn.plan import Options, Plan, Results, Tuning
 from sartor.tools.sparse_rnn.report import describe
-from sartor.tools.sparse_rnn.statedict import holds_state_dict, read_state_dict
+from sartor.tools.sparse_rnn.statedict import read_source
 
 
 def sparsify(
@@ -37,7 +37,8 @@ def sparsify(
 
     Raises InputRefusedError, GoalNotMetError where there is no recurrent layer, OutputError and WriteError.
     """
-    model = read_state_dict(source) if holds_state_dict(source) else read_model(source)
+    read = read_source(source)
+    model = read.model
     found = find_layers(model.ir, options.nodes, model.source)
     if not found.layers:
         reasons = "; ".join(f"{name}: {reason}" for name, reason in found.refused.items()) or "it has none"
@@ -51,7 +52,7 @@ def sparsify(
         emit(model.ir, coded)
     else:
         kept, coded, results = _tuned(model, found.layers, options, tuning)
-    plan = describe(kept, coded, found.refused, before, size_of(model.ir), results)
+    plan = describe(kept, coded, found.refused, before, size_of(model.ir), results, read.notes)
     if argv is not None:
         _record(model, options, tuning, argv)
     if target is not None:
