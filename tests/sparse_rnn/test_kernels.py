@@ -390,13 +390,3 @@ def speech(session: onnxruntime.InferenceSession, samples: Array) -> Array:
         found.append(float(probability[0, 0]))
         before = fed[:, -64:]
     return np.array(found)
-
-
-def test_balanced_tiles_are_full() -> None:
-    """A balanced pattern needs no fillers where tiles are its groups."""
-    _, cell, weights = made(64, 16, CASES["lstm"], density=0.25)
-    machine = MACHINES[0]
-    mask = weights.r != 0
-    packed = pack(cell, machine, encode(weights.r, mask), weights.w, None, None)
-    assert packed.parts[0].fill == 1.0
-    assert packed.parts[0].nonzeros == int(mask.sum())

@@ -16,10 +16,11 @@ from sartor.share.packs import Entry, read_packs, write_packs
 from sartor.share.runtime import load
 from sartor.share.runtime.session import kernels_of
 from sartor.tools.sparse_rnn import executor
+from sartor.tools.sparse_rnn.encode import encode
 from sartor.tools.sparse_rnn.executor import Bound, bind, pack_bound, pack_calls
 from sartor.tools.sparse_rnn.find import BIAS
 from sartor.tools.sparse_rnn.kernels.form import MACHINES, Machine
-from sartor.tools.sparse_rnn.pack import Packed, Tiles
+from sartor.tools.sparse_rnn.pack import Packed, Tiles, pack
 from sartor.tools.sparse_rnn.packed import LAYOUT, UnfitError, entry_of, packed_of
 
 LAYOUTS = {"avx512": "216c980f8b5d4fb8", "avx2": "a39741039815a97a", "portable": "8ce74519b2815feb"}
@@ -131,3 +132,13 @@ def test_what_is_for_something_else_is_left_aside(tmp_path: Path) -> None:
         for got, want in zip(session.run(None, feed), fresh, strict=True):
             np.testing.assert_array_equal(got, want)
     assert read_packs(tmp_path / "p.h5").entries.keys() == {"LSTM_another"}
+
+
+def test_balanced_tiles_are_full() -> None:
+    """A balanced pattern needs no fillers where tiles are its groups."""
+    _, cell, weights = made(64, 16, CASES["lstm"], density=0.25)
+    machine = MACHINES[0]
+    mask = weights.r != 0
+    packed = pack(cell, machine, encode(weights.r, mask), weights.w, None, None)
+    assert packed.parts[0].fill == 1.0
+    assert packed.parts[0].nonzeros == int(mask.sum())
