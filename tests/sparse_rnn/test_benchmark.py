@@ -26,6 +26,12 @@ def test_quality(tmp_path: Path) -> None:
         assert 0 < row["trained"] < row["one_shot"]
 
 
+def test_opening(tmp_path: Path) -> None:
+    (row,) = run("sparse_rnn_open", tmp_path)["rows"]  # type: ignore[misc]
+    assert row["opened"]["ratio_min"] > 0
+    assert row["pack"] > 0
+
+
 @pytest.mark.skipif("SARTOR_DATA" not in os.environ, reason="SARTOR_DATA is not set")
 def test_silero(tmp_path: Path) -> None:
     """A detector with states and a number among its inputs is trained through its branches."""
