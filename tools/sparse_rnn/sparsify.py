@@ -18,7 +18,7 @@ from sartor.tools.sparse_rnn.choose import Matrices, choose, weight_of
 from sartor.tools.sparse_rnn.emit import emit
 from sartor.tools.sparse_rnn.encode import Coded, encode
 from sartor.tools.sparse_rnn.executor import pack_calls
-from sartor.tools.sparse_rnn.find import Layer, find_layers
+from sartor.tools.sparse_rnn.find import Found, Layer, find_layers
 from sartor.tools.sparse_rnn.kernels.form import this_machine
 from sartor.tools.sparse_rnn.layouts import put_steps_first
 from sartor.tools.sparse_rnn.packed import about
@@ -39,11 +39,7 @@ def sparsify(
     """
     read = read_source(source)
     model = read.model
-    found = find_layers(model.ir, options.nodes, model.source)
-    if not found.layers:
-        reasons = "; ".join(f"{name}: {reason}" for name, reason in found.refused.items()) or "it has none"
-        remedy = "Give a model with RNN, GRU or LSTM nodes of constant weights"
-        raise GoalNotMetError(f"no recurrent layer can be made sparse ({reasons})", subject=model.source, remedy=remedy)
+    found = _found(model, options)
     before = size_of(model.ir)
     put_steps_first(model.ir, found.layers)
     if tuning is None:
@@ -53,14 +49,24 @@ def sparsify(
     else:
         kept, coded, results = _tuned(model, found.layers, options, tuning)
     plan = describe(kept, coded, found.refused, before, size_of(model.ir), results, read.notes)
-    if argv is not None:
-        _record(model, options, tuning, argv)
     if target is not None:
+        if argv is not None:
+            _record(model, options, tuning, argv)
         write_model(model.ir, target)
     if pack is not None:
         records = [] if argv is None else history.read_onnx(model.ir, model.source)
         write_packs(pack_calls(model.ir), about(this_machine()), records, pack)
     return plan
+
+
+def _found(model: Model, options: Options) -> Found:
+    """Find layers; raises GoalNotMetError where there is none."""
+    found = find_layers(model.ir, options.nodes, model.source)
+    if found.layers:
+        return found
+    reasons = "; ".join(f"{name}: {reason}" for name, reason in found.refused.items()) or "it has none"
+    remedy = "Give a model with RNN, GRU or LSTM nodes of constant weights"
+    raise GoalNotMetError(f"no recurrent layer can be made sparse ({reasons})", subject=model.source, remedy=remedy)
 
 
 def code(kept: Matrices, options: Options) -> dict[Layer, dict[int, Coded]]:
