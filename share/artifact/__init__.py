@@ -9,6 +9,7 @@ from sartor.share.artifact.read import read_model
 from sartor.share.artifact.safetensors_header import SafetensorsHeader, TensorEntry, read_safetensors_header
 from sartor.share.artifact.save import write_model
 from sartor.share.artifact.sniff import Kind, identify
+from sartor.share.artifact.tensors import read_tensors, write_tensors
 from sartor.share.artifact.write import atomic, check_target, write_bytes
 
 __all__ = [
@@ -24,6 +25,8 @@ __all__ = [
     "read_manifest",
     "read_model",
     "read_safetensors_header",
+    "read_tensors",
     "write_bytes",
     "write_model",
+    "write_tensors",
 ]
