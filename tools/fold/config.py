@@ -37,7 +37,7 @@ class OptimiserConfig:
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """The steps of a run. A step takes `batch` samples, `pass_batch` of them at a time, whose gradients are added up."""
+    """The steps of a run. A step takes `batch` samples, `pass_batch` of them at a time; gradients are added up."""
 
     steps: int = 80_000
     batch: int = 1

@@ -2,21 +2,12 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
-from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.utils.flop_counter import FlopCounterMode
 
 from sartor.tools.fold.config import Config
-from sartor.tools.fold.features import expand
-from sartor.tools.fold.losses.total import loss
-from sartor.tools.fold.model.alphafold import AlphaFold
 
 STATES = 6
 """Copies of the parameters that a run holds: weights, gradients, their sum, both moments, the average."""

@@ -2,15 +2,8 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-import onnx_ir as ir
-import torch
 from torch import Tensor, nn
-from torch.export import Dim
 
-from sartor.share.artifact import write_model
-from sartor.tools.fold.config import Config
 from sartor.tools.fold.model.alphafold import AlphaFold
 
 

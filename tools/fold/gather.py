@@ -14,7 +14,7 @@ from sartor.tools.fold.alphabet import encode
 from sartor.tools.fold.index import Entry, Group
 from sartor.tools.fold.parse.a3m import parse_a3m
 from sartor.tools.fold.parse.alignment import Alignment, alone, merge, require_query
-from sartor.tools.fold.parse.hhr import Hit, parse_hhr
+from sartor.tools.fold.parse.hhr import parse_hhr
 from sartor.tools.fold.parse.mmcif import Structure, read_mmcif
 from sartor.tools.fold.parse.sto import parse_sto
 from sartor.tools.fold.store import Chain, profile_of

@@ -1,10 +1,9 @@
-"""Prediction of whole chains: features without a crop, padded to a bucket of lengths, through a model that is at rest."""
+"""Prediction of whole chains: features without a crop, padded to a bucket of lengths, through a model at rest."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 from sartor.share.artifact import write_bytes
 from sartor.share.console import progress
-from sartor.share.errors import InputRefusedError
 from sartor.tools.fold import residues
 from sartor.tools.fold.config import Config
 from sartor.tools.fold.inference import Predicted, predict
@@ -81,7 +80,7 @@ def _residue(name: str, number: int, atoms: Floats, present: NDArray[np.bool_], 
     residue.entity_type = gemmi.EntityType.Polymer
     for place in np.flatnonzero(present):
         atom = gemmi.Atom()
-        atom.name = residues.ATOMS[place]
+        atom.name = residues.ATOMS37[place]
         atom.element, atom.b_iso = gemmi.Element(atom.name[0]), plddt
         atom.pos = gemmi.Position(*map(float, atoms[place]))
         residue.add_atom(atom)

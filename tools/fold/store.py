@@ -2,8 +2,8 @@
 
     /                    attributes: kind, schema, made_from (sha256 of what was packed), history
     /table               name, sequence, length, depth, templates, cluster, resolution, date of every chain, in order
-    /sequences/<key>     what chains of one sequence share: letters; msa (D, L) uint8; deletions/{rows, columns, counts};
-                         profile (L, 22) float32; templates/{aatype (T, L), positions (T, L, 37, 3), mask (T, L, 5),
+    /sequences/<key>     what chains of one sequence share: msa (D, L) uint8; deletions/{rows, columns, counts}; profile
+                         (L, 22) float32; templates/{aatype (T, L), positions (T, L, 37, 3), mask (T, L, 5),
                          sum_probs (T,)}
     /chains/<name>       positions (L, 37, 3) float32 in angstroms, mask (L, 5) uint8: 37 bits a residue
 
@@ -24,7 +24,6 @@ from numpy.typing import NDArray
 from sartor.share.artifact import open_hdf5
 from sartor.share.artifact.contents import damaged
 from sartor.share.errors import InputRefusedError
-from sartor.tools.fold.alphabet import encode
 from sartor.tools.fold.parse.alignment import Alignment, Deletions
 
 if TYPE_CHECKING:

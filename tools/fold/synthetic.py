@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import gemmi
@@ -18,7 +19,10 @@ from numpy.typing import NDArray
 
 from sartor.share.artifact import write_bytes
 from sartor.tools.fold import residues
-from sartor.tools.fold.geometry.frames import atoms_of_torsions
+from sartor.tools.fold.alphabet import RESIDUES
+from sartor.tools.fold.geometry.atoms import atom37_from_atom14
+from sartor.tools.fold.geometry.frames import atom14_positions, torsion_frames
+from sartor.tools.fold.geometry.rigid import from_three_points
 
 Floats = NDArray[np.float64]
 
@@ -64,7 +68,7 @@ def proteins(count: int, seed: int) -> Iterator[tuple[Protein, Floats, list[str]
     while made < count:
         protein = _draw(f"s{made:03d}", random)
         atoms = atoms_of(protein)
-        if _nearest(atoms[:, residues.ATOM_NUMBER["CA"]]) >= LEAST_DISTANCE:
+        if _nearest(atoms[:, residues.ATOM37["CA"]]) >= LEAST_DISTANCE:
             made += 1
             yield protein, atoms, [_mutate(protein, random) for _ in range(DEPTH)]
 
@@ -95,10 +99,13 @@ def _torsions(sequence: str, backbone: Floats) -> Floats:
 
 def atoms_of(protein: Protein) -> Floats:
     """Return the atoms (residues, 37, 3) in angstroms, zero where a residue has none."""
-    aatype = torch.tensor([residues.LETTERS.index(letter) for letter in protein.sequence])
-    frames = torch.from_numpy(_backbone(protein.torsions))
+    aatype = torch.tensor([RESIDUES.index(letter) for letter in protein.sequence])
+    nitrogens, alphas, carbons = torch.from_numpy(_backbone(protein.torsions)).unbind(1)
     radians = torch.from_numpy(np.deg2rad(protein.torsions))
-    return np.asarray(atoms_of_torsions(frames, torch.stack((radians.sin(), radians.cos()), -1), aatype))
+    angles = torch.stack((radians.sin(), radians.cos()), -1)
+    frames = torsion_frames(from_three_points(2 * alphas - carbons, alphas, nitrogens), angles, aatype)
+    atoms = atom14_positions(frames, aatype, torch.float64)
+    return np.asarray(atom37_from_atom14(atoms, aatype))
 
 
 def _backbone(torsions: Floats) -> Floats:
@@ -106,7 +113,7 @@ def _backbone(torsions: Floats) -> Floats:
     lengths = {"N": 1.329, "CA": 1.458, "C": 1.525}
     angles = {"N": 117.2, "CA": 121.7, "C": 111.0}
     atoms = [np.array(start) for start in ((0.0, 0.0, 0.0), (1.458, 0.0, 0.0), (2.005, 1.424, 0.0))]
-    for before, here in zip(torsions, torsions[1:], strict=False):
+    for before, here in pairwise(torsions):
         for name, turn in (("N", before[2]), ("CA", here[0]), ("C", here[1])):
             atoms.append(_place(atoms[-3:], lengths[name], angles[name], turn))
     return np.array(atoms).reshape(-1, 3, 3)
@@ -151,7 +158,6 @@ def as_mmcif(protein: Protein, atoms: Floats) -> str:
     """Return the text of an mmCIF file of one chain, A, with all that archives say of an entry."""
     structure = gemmi.Structure()
     structure.name = protein.name
-    structure.resolution = 2.0
     chain = gemmi.Chain("A")
     names = [gemmi.expand_one_letter(letter, gemmi.ResidueKind.AA) for letter in protein.sequence]
     for number, name in enumerate(names):
@@ -164,6 +170,7 @@ def as_mmcif(protein: Protein, atoms: Floats) -> str:
     structure.assign_label_seq_id()
     document = structure.make_mmcif_document()
     block = document.sole_block()
+    block.set_pair("_refine.ls_d_res_high", "2.0")
     block.set_pair("_pdbx_audit_revision_history.revision_date", "2020-01-01")
     return str(document.as_string())
 
@@ -171,9 +178,9 @@ def as_mmcif(protein: Protein, atoms: Floats) -> str:
 def _residue(name: str, number: int, atoms: Floats) -> gemmi.Residue:
     residue = gemmi.Residue()
     residue.name, residue.seqid, residue.entity_type = name, gemmi.SeqId(number, " "), gemmi.EntityType.Polymer
-    for atom_name in residues.ATOMS_OF[name]:
+    for atom_name in residues.atoms_of(name):
         atom = gemmi.Atom()
         atom.name, atom.element = atom_name, gemmi.Element(atom_name[0])
-        atom.pos = gemmi.Position(*atoms[residues.ATOM_NUMBER[atom_name]])
+        atom.pos = gemmi.Position(*atoms[residues.ATOM37[atom_name]])
         residue.add_atom(atom)
     return residue

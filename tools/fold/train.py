@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
 
 from sartor.share.console import note, progress
-from sartor.share.errors import CheckpointedError
+from sartor.share.errors import CheckpointedError, GoalNotMetError
 from sartor.share.signals import noting_stop
 from sartor.tools.fold.checkpoint import State, restore, save
 from sartor.tools.fold.config import Config
@@ -21,7 +21,7 @@ from sartor.tools.fold.model.alphafold import AlphaFold
 from sartor.tools.fold.optimise.average import Average
 from sartor.tools.fold.run import Resume, Run, open_run, record
 from sartor.tools.fold.sampler import make_sampler
-from sartor.tools.fold.step import NonFiniteLossError, Taken, keep_for_inspection, take
+from sartor.tools.fold.step import NonFiniteLossError, keep_for_inspection, take
 from sartor.tools.fold.store import Shards
 from sartor.tools.fold.weights.save import write_weights
 

@@ -13,7 +13,7 @@ from sartor.share.errors import InputRefusedError
 
 @dataclass(frozen=True)
 class Deletions:
-    """Letters that an alignment has before a column, where there are any: rows, columns (n,) ascending, and how many."""
+    """Letters that rows have before a column, where there are any: rows, columns (n,) ascending, and how many."""
 
     rows: NDArray[np.int32]
     columns: NDArray[np.int32]

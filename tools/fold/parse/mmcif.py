@@ -12,15 +12,8 @@ from numpy.typing import NDArray
 
 from sartor.share.errors import InputRefusedError
 from sartor.tools.fold.alphabet import encode
+from sartor.tools.fold.residues import ATOM37
 
-ATOMS = (
-    "N", "CA", "C", "CB", "O", "CG", "CG1", "CG2", "OG", "OG1", "SG", "CD", "CD1", "CD2", "ND1", "ND2", "OD1", "OD2",
-    "SD", "CE", "CE1", "CE2", "CE3", "NE", "NE1", "NE2", "OE1", "OE2", "CH2", "NH1", "NH2", "OH", "CZ", "CZ2", "CZ3",
-    "NZ", "OXT",
-)  # fmt: skip
-"""The order of atoms that AlphaFold uses."""
-
-PLACE = {name: place for place, name in enumerate(ATOMS)}
 ALIASES = {("MSE", "SE"): "SD"}
 """Atoms of modified residues that stand for others: selenomethionine is read as methionine."""
 
@@ -125,18 +118,18 @@ def _atoms(residue: gemmi.Residue, positions: NDArray[np.float32], seen: NDArray
     best: dict[str, gemmi.Atom] = {}
     for atom in residue:
         name = ALIASES.get((residue.name, atom.name), atom.name)
-        if name in PLACE and (name not in best or atom.occ > best[name].occ):
+        if name in ATOM37 and (name not in best or atom.occ > best[name].occ):
             best[name] = atom
     for name, atom in best.items():
-        positions[PLACE[name]] = atom.pos.tolist()
-        seen[PLACE[name]] = True
+        positions[ATOM37[name]] = atom.pos.tolist()
+        seen[ATOM37[name]] = True
     if residue.name == "ARG":
         _order_arginine(positions, seen)
 
 
 def _order_arginine(positions: NDArray[np.float32], seen: NDArray[np.bool_]) -> None:
     """Call the nitrogen NH1 that is nearer to CD, as the nomenclature has it (AlphaFold 2, supplementary 1.2.1)."""
-    near, far, delta = PLACE["NH1"], PLACE["NH2"], PLACE["CD"]
+    near, far, delta = ATOM37["NH1"], ATOM37["NH2"], ATOM37["CD"]
     if seen[[near, far, delta]].all():
         distances = np.linalg.norm(positions[[near, far]] - positions[delta], axis=-1)
         if distances[0] > distances[1]:
