@@ -29,7 +29,7 @@ def padded(length: int, config: Config) -> int:
     return -(-length // bucket) * bucket
 
 
-def predict(model: nn.Module, chain: Chain, config: Config, device: torch.device, recycles: int) -> Predicted:
+def run_chain(model: nn.Module, chain: Chain, config: Config, device: torch.device, recycles: int) -> Predicted:
     """Predict a chain; the draws from its alignment are those of the run's seed, the same at every step."""
     whole = replace(config.data, crop_size=padded(chain.length, config))
     arrays = sample(chain, whole, config.training.seed, 0, 0, recycles=recycles)

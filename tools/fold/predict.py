@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import gemmi
 import numpy as np
@@ -13,40 +13,94 @@ from numpy.typing import NDArray
 
 from sartor.share.artifact import write_bytes
 from sartor.share.console import progress
+from sartor.share.errors import OutputError
 from sartor.tools.fold import residues
-from sartor.tools.fold.config import Config
-from sartor.tools.fold.inference import Predicted, predict
+from sartor.tools.fold.inference import Predicted, run_chain
 from sartor.tools.fold.losses.lddt import lddt_ca
-from sartor.tools.fold.model.alphafold import AlphaFold
-from sartor.tools.fold.store import Shards
+from sartor.tools.fold.store import open_shards
+from sartor.tools.fold.weights_file import open_model
 
 Floats = NDArray[np.float32]
+
+RECYCLES = 3
+
+
+@dataclass(frozen=True)
+class Options:
+    """Weights, shards, the folder that structures go to, and how the model runs."""
+
+    weights: str
+    shards: str
+    folder: Path
+    recycles: int | None
+    preset: str | None
+    config: str | None
+    device: str
+    threads: int
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """A chain's file, its mean pLDDT (0 to 100), and its lDDT-Ca (0 to 1) to what is known, if anything is."""
+    """A chain's file, its mean pLDDT (0 to 100), and its lDDT-Ca (0 to 1) to what is known, None without anything."""
 
     chain: str
-    path: str
+    file: str
     plddt: float
     lddt_ca: float | None
 
 
-def predict_all(
-    model: AlphaFold, shards: Shards, config: Config, folder: Path, device: torch.device, recycles: int
-) -> Iterator[Prediction]:
-    """Predict every chain and write it as `CHAIN.cif`; raises OutputError and WriteError."""
-    model.eval()
+def predict(options: Options) -> list[Prediction]:
+    """Predict every chain and write it as `CHAIN.cif`; raises InputRefusedError, UsageError, OutputError, WriteError."""
+    torch.set_num_threads(options.threads)
+    shards = open_shards(options.shards)
+    device = torch.device(options.device)
+    model, config = open_model(options.weights, options.preset, options.config, device)
+    recycles = RECYCLES if options.recycles is None else options.recycles
+    _make_folder(options.folder)
+    made = []
     with progress("chains", len(shards)) as step:
         for position in range(len(shards)):
-            found = predict(model, shards.load(position), config, device, recycles)
-            path = folder / f"{found.chain.name}.cif"
-            write_bytes(as_mmcif(found).encode(), path)
-            known = bool(found.features["all_atom_mask"].any())
-            accuracy = float(lddt_ca(found.outputs, found.features)) if known else None
-            yield Prediction(found.chain.name, path.name, float(confidences(found).mean()), accuracy)
+            found = run_chain(model, shards.load(position), config, device, recycles)
+            file = f"{found.chain.name}.cif"
+            write_bytes(as_mmcif(found).encode(), options.folder / file)
+            accuracy = float(lddt_ca(found.outputs, found.features)) if found.chain.mask.any() else None
+            made.append(Prediction(found.chain.name, file, float(confidences(found).mean()), accuracy))
             step(1)
+    return made
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        reason = f"the folder can't be created ({(error.strerror or str(error)).lower()})"
+        raise OutputError(reason, subject=str(folder), remedy="Choose another place") from error
+
+
+def as_data(found: list[Prediction]) -> dict[str, Any]:
+    """Return the document of `sartor fold-predict --json`."""
+    return {
+        "chains": [
+            {"chain": one.chain, "file": one.file, "plddt": round(one.plddt, 2), "lddt_ca": one.lddt_ca}
+            for one in found
+        ]
+    }
+
+
+def as_text(found: list[Prediction]) -> str:
+    """Return a line for every chain."""
+    return "\n".join(f"{one.file}  pLDDT {one.plddt:.1f}{_known(one.lddt_ca)}" for one in found)
+
+
+def headline(found: list[Prediction]) -> str:
+    """Return the line that says what was done."""
+    known = [one.lddt_ca for one in found if one.lddt_ca is not None]
+    mean = sum(one.plddt for one in found) / len(found)
+    return f"{len(found)} chains, mean pLDDT {mean:.1f}{_known(sum(known) / len(known) if known else None)}"
+
+
+def _known(lddt: float | None) -> str:
+    return "" if lddt is None else f", lDDT-Ca {lddt:.3f}"
 
 
 def confidences(found: Predicted) -> Floats:

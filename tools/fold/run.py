@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from sartor.share import history
 from sartor.share.artifact import write_bytes
 from sartor.share.errors import InputRefusedError, OutputError, UsageError
 from sartor.tools.fold.checkpoint import checkpoints, facts_of
 from sartor.tools.fold.config import Config, make_config
+from sartor.tools.fold.options import Resume
 from sartor.tools.fold.settings import as_toml, differences
 
 CONFIG = "config.toml"
-Resume = Literal["auto", "never"]
 
 FREE = ("training.steps", "training.ahead", "training.checkpoint_every", "training.keep", "training.log_every",
         "evaluation.every", "evaluation.chains", "evaluation.recycles", "evaluation.bucket")  # fmt: skip

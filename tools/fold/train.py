@@ -15,31 +15,29 @@ from sartor.share.signals import noting_stop
 from sartor.tools.fold.checkpoint import State, restore, save
 from sartor.tools.fold.config import Config
 from sartor.tools.fold.evaluate import Judgement, judge
+from sartor.tools.fold.export import export_trunk
 from sartor.tools.fold.feed import Pass, open_feed
 from sartor.tools.fold.metrics import Sink, open_log
 from sartor.tools.fold.model.alphafold import AlphaFold
 from sartor.tools.fold.optimise.average import Average
-from sartor.tools.fold.run import Resume, Run, open_run, record
+from sartor.tools.fold.options import Options
+from sartor.tools.fold.pack import Options as PackOptions
+from sartor.tools.fold.pack import pack
+from sartor.tools.fold.run import Run, open_run, record
 from sartor.tools.fold.sampler import make_sampler
 from sartor.tools.fold.step import NonFiniteLossError, keep_for_inspection, take
-from sartor.tools.fold.store import Shards
-from sartor.tools.fold.weights.save import write_weights
+from sartor.tools.fold.store import Shards, open_shards
+from sartor.tools.fold.synthetic import write_proteins
+from sartor.tools.fold.weights_file import write_weights
 
 
-@dataclass(frozen=True)
-class Options:
-    """What is asked of a run besides its configuration."""
-
-    resume: Resume
-    device: str
-    threads: int
-    mlperf: bool
-    weights: str | None
+SEED = 0
+"""Of the proteins that are made up: the same for every run, so that runs can be compared."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a run ended: its last step's loss and the last judgement."""
+    """How a run ended: its steps, the loss of the last (None where none was left), the judgement, and the seconds."""
 
     steps: int
     loss: float | None
@@ -47,9 +45,7 @@ class Outcome:
     seconds: float
 
 
-def train(
-    shards: Shards, judged: Shards, folder: Path, config: Config, options: Options, argv: Sequence[str] | None
-) -> Outcome:
+def train(config: Config, options: Options, argv: Sequence[str] | None) -> Outcome:
     """Train, or go on with, a run; without argv leave no history record.
 
     Raises UsageError, InputRefusedError, GoalNotMetError where a loss is not finite, OutputError, WriteError, and
@@ -57,7 +53,9 @@ def train(
     """
     started = time.monotonic()
     torch.set_num_threads(options.threads)
-    run = open_run(folder, config, shards.digest, options.resume)
+    shards = open_shards(options.source if options.source is not None else made_up(options))
+    judged = shards if options.judged is None else open_shards(options.judged)
+    run = open_run(options.run, config, shards.digest, options.resume)
     if argv is not None:
         record(run, config, shards.digest, argv)
     device = torch.device(options.device)
@@ -66,11 +64,24 @@ def train(
     if done:
         note(f"going on after step {done}")
     with open_log(run.folder, done, options.mlperf) as log:
-        loss = _steps(_Training(run, state, shards, judged, config, device, log), done, options.threads)
-        judgement = judge(state, judged, config, device)
+        training = _Training(run, state, shards, judged, config, device, log)
+        loss = _steps(training, done, options.threads)
+        judgement = _judge(training, max(done, config.training.steps))
     if options.weights is not None:
-        write_weights(state, config, options.weights)
+        write_weights(state, config, run, options.weights)
+    if options.trunk is not None:
+        export_trunk(state, config, options.trunk)
     return Outcome(max(done, config.training.steps), loss, judgement, time.monotonic() - started)
+
+
+def made_up(options: Options) -> Path:
+    """Make up proteins in the folder of a run, pack them, and return the folder of the shards."""
+    assert options.synthetic is not None
+    folder = options.run / "synthetic"
+    structures, alignments = write_proteins(folder, options.synthetic, SEED)
+    chosen = PackOptions(templates=0, latest="", clusters=None, part=(1, 1), shard_bytes=1 << 30, processes=1)
+    pack(structures, alignments, options.run / "shards", chosen, None)
+    return options.run / "shards"
 
 
 def make_state(config: Config, device: torch.device) -> State:
