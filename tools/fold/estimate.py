@@ -44,7 +44,7 @@ class Estimate:
 
 
 def make_estimate(config: Config, device: str) -> Estimate:
-    """Count what one pass forward and backward keeps and does, the mean number of recycles included, and time a block."""
+    """Count what a step keeps and does, with the mean number of recycles, and time one block for the rest."""
     with torch.device("meta"):
         model = AlphaFold(config.model)
         features = expand(empty_sample(config.data, config.training.pass_batch), config.model)
