@@ -13,15 +13,17 @@ from types import MappingProxyType
 import numpy as np
 from numpy.typing import NDArray
 
-NAMES = tuple("ALA ARG ASN ASP CYS GLN GLU GLY HIS ILE LEU LYS MET PHE PRO SER THR TRP TYR VAL".split())
+_NAMES = "ALA ARG ASN ASP CYS GLN GLU GLY HIS ILE LEU LYS MET PHE PRO SER THR TRP TYR VAL"
+NAMES = tuple(_NAMES.split())
 INDEX = MappingProxyType({name: k for k, name in enumerate(NAMES)})
 KINDS = len(NAMES) + 1
 """The residues and the unknown one."""
 
-ATOMS37 = tuple(
+_ATOMS37 = (
     "N CA C CB O CG CG1 CG2 OG OG1 SG CD CD1 CD2 ND1 ND2 OD1 OD2 SD CE CE1 CE2 CE3 NE NE1 NE2 OE1 OE2 CH2 NH1 NH2 OH"
-    " CZ CZ2 CZ3 NZ OXT".split()
+    " CZ CZ2 CZ3 NZ OXT"
 )
+ATOMS37 = tuple(_ATOMS37.split())
 ATOM37 = MappingProxyType({name: k for k, name in enumerate(ATOMS37)})
 ATOMS14 = 14
 GROUPS = 8

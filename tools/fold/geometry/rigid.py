@@ -74,8 +74,8 @@ def from_7(tensor: Tensor) -> Rigid:
 def from_three_points(negative_x: Tensor, origin: Tensor, xy: Tensor, eps: float = 1e-8) -> Rigid:
     """Return frames by Gram-Schmidt (algorithm 21).
 
-    `negative_x` lies on the x axis before the origin, `xy` in the xy plane where y is positive; `eps` (square angstroms)
-    keeps degenerate frames finite.
+    `negative_x` lies on the x axis before the origin, `xy` in the xy plane where y is positive; `eps`, in square
+    angstroms, keeps degenerate frames finite.
     """
     x = _unit(origin - negative_x, eps)
     y = xy - origin
