@@ -231,9 +231,13 @@ def atom14_ideal() -> NDArray[np.float32]:
 
 @cache
 def default_frames() -> NDArray[np.float32]:
-    """Return [21, 8, 4, 4] a rigid group in the one before it, at torsion 0; chi groups follow each other."""
-    table = np.tile(np.eye(4, dtype=np.float32), (KINDS, GROUPS, 1, 1))
+    """Return [21, 8, 4, 4] a rigid group in the one before it, at torsion 0; chi groups follow each other.
+
+    Groups that a residue has not, and all of an unknown residue, are zero, as in the released constants.
+    """
+    table = np.zeros((KINDS, GROUPS, 4, 4), np.float32)
     for k, residue in enumerate(NAMES):
+        table[k, :2] = np.eye(4)
         at = {name: np.array(xyz) for name, _, xyz in _ideal(residue)}
         table[k, 2] = _frame(at["N"] - at["CA"], np.array([1.0, 0.0, 0.0]), at["N"])
         table[k, 3] = _frame(at["C"] - at["CA"], at["CA"] - at["N"], at["C"])

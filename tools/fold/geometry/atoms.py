@@ -40,10 +40,12 @@ def atom14_truth(aatype: Tensor, positions: Tensor, mask: Tensor) -> dict[str, T
     }
 
 
-def atom37_from_atom14(positions: Tensor, aatype: Tensor) -> Tensor:
-    """Return [*, N, 37, 3] from [*, N, 14, 3]; atoms that a residue has not are at the origin."""
-    gathered = gather_atoms(positions, lookup(residues.atom37_to_atom14, aatype))
-    return gathered * lookup(residues.atom37_mask, aatype).to(positions.dtype)[..., None]
+def atom37_from_atom14(positions: Tensor, index: Tensor, exists: Tensor) -> Tensor:
+    """Return [*, N, 37, 3] from [*, N, 14, 3]; atoms that a residue has not are at the origin.
+
+    index and exists [*, N, 37] are `residx_atom37_to_atom14` and `atom37_atom_exists` of `layout`.
+    """
+    return gather_atoms(positions, index) * exists.to(positions.dtype)[..., None]
 
 
 def pseudo_beta(aatype: Tensor, positions: Tensor) -> Tensor:

@@ -72,7 +72,9 @@ class AlphaFold(nn.Module):
         outputs = {"msa": m[0].to(wide), "pair": z.to(wide), "single": m[1].to(wide)}
         aatype, mask = batch["aatype"], batch["seq_mask"].to(wide)
         outputs |= self.structure_module(outputs["single"], outputs["pair"], aatype, mask)
-        positions = atom37_from_atom14(outputs["sm_positions"][:, -1], aatype)
+        positions = atom37_from_atom14(
+            outputs["sm_positions"][:, -1], batch["residx_atom37_to_atom14"], batch["atom37_atom_exists"]
+        )
         outputs["final_atom_positions"] = positions
         outputs["final_atom_mask"] = batch["atom37_atom_exists"]
         outputs["final_affine_tensor"] = outputs["sm_frames"][:, -1]

@@ -13,9 +13,9 @@ from sartor.tools.fold.model.linear import JointLinear, Linear, Part, split_on_e
 
 
 def combine(a: Tensor, b: Tensor, outgoing: bool) -> Tensor:
-    """Return the sum over k [*, N, N, C] of a_ik b_jk (outgoing) or a_kj b_ki, a and b [*, N, N, C]."""
+    """Return the sum over k [*, N, N, C] of a_ik b_jk (outgoing) or a_ki b_kj, a and b [*, N, N, C]."""
     a, b = a.movedim(-1, -3), b.movedim(-1, -3)  # [*, C, N, N]
-    product = torch.matmul(a, b.mT) if outgoing else torch.matmul(b.mT, a)
+    product = torch.matmul(a, b.mT) if outgoing else torch.matmul(a.mT, b)
     return product.movedim(-3, -1)
 
 
