@@ -100,6 +100,9 @@ def fold_train(
         print(as_toml(settings), end="")
         return
     require(device)
+    if run_dir is not None:
+        # Weights may well go into the folder of the run.
+        Path(run_dir).mkdir(parents=True, exist_ok=True)
     check_outputs("weights, trunk and report", report, output, export, shown=as_json)
     if estimate:
         _estimate(settings, device, report, as_json)

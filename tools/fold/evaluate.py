@@ -10,8 +10,7 @@ from sartor.share.console import warn
 from sartor.tools.fold.checkpoint import State
 from sartor.tools.fold.config import Config
 from sartor.tools.fold.estimate import available, inference_bytes
-from sartor.tools.fold.inference import padded, run_chain
-from sartor.tools.fold.losses.lddt import lddt_ca
+from sartor.tools.fold.inference import accuracy, padded, run_chain
 from sartor.tools.fold.store import Shards
 
 
@@ -47,4 +46,4 @@ def judge(state: State, shards: Shards, config: Config, device: torch.device) ->
 def _judged(state: State, shards: Shards, position: int, config: Config, device: torch.device) -> tuple[str, float]:
     """Return the name of a chain and its lDDT-Ca."""
     found = run_chain(state.model, shards.load(position), config, device, config.evaluation.recycles)
-    return found.chain.name, float(lddt_ca(found.outputs, found.features))
+    return found.chain.name, accuracy(found)

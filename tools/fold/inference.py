@@ -11,6 +11,7 @@ from sartor.tools.fold.config import Config
 from sartor.tools.fold.data.sample import sample
 from sartor.tools.fold.features import expand
 from sartor.tools.fold.feed import collate
+from sartor.tools.fold.losses.lddt import lddt_ca
 from sartor.tools.fold.store import Chain
 
 
@@ -21,6 +22,12 @@ class Predicted:
     chain: Chain
     outputs: dict[str, Tensor]
     features: dict[str, Tensor]
+
+
+def accuracy(found: Predicted) -> float:
+    """Return the lDDT-Ca (0 to 1) of a prediction to what is known of the chain."""
+    known = (found.features[name][..., -1] for name in ("all_atom_positions", "all_atom_mask"))
+    return float(lddt_ca(found.outputs["final_atom_positions"], *known))
 
 
 def padded(length: int, config: Config) -> int:

@@ -15,8 +15,7 @@ from sartor.share.artifact import write_bytes
 from sartor.share.console import progress
 from sartor.share.errors import OutputError
 from sartor.tools.fold import residues
-from sartor.tools.fold.inference import Predicted, run_chain
-from sartor.tools.fold.losses.lddt import lddt_ca
+from sartor.tools.fold.inference import Predicted, accuracy, run_chain
 from sartor.tools.fold.store import open_shards
 from sartor.tools.fold.weights_file import open_model
 
@@ -63,8 +62,8 @@ def predict(options: Options) -> list[Prediction]:
             found = run_chain(model, shards.load(position), config, device, recycles)
             file = f"{found.chain.name}.cif"
             write_bytes(as_mmcif(found).encode(), options.folder / file)
-            accuracy = float(lddt_ca(found.outputs, found.features)) if found.chain.mask.any() else None
-            made.append(Prediction(found.chain.name, file, float(confidences(found).mean()), accuracy))
+            reached = accuracy(found) if found.chain.mask.any() else None
+            made.append(Prediction(found.chain.name, file, float(confidences(found).mean()), reached))
             step(1)
     return made
 

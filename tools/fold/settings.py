@@ -17,15 +17,22 @@ Settings = TypeVar("Settings")
 def read_toml(path: str | Path) -> dict[str, Any]:
     """Read a TOML file; raises InputRefusedError."""
     try:
-        return tomllib.loads(Path(path).read_text("utf-8"))
+        text = Path(path).read_text("utf-8")
     except OSError as error:
         reason = f"it can't be read ({(error.strerror or str(error)).lower()})"
         raise InputRefusedError(reason, subject=str(path), remedy="Check the path and its permissions") from error
     except UnicodeDecodeError:
         raise InputRefusedError("it is not text", subject=str(path), remedy="Give TOML in UTF-8") from None
+    return parse_toml(text, str(path))
+
+
+def parse_toml(text: str, subject: str) -> dict[str, Any]:
+    """Parse TOML; raises InputRefusedError."""
+    try:
+        return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         remedy = "Correct it; --print-config shows a whole one"
-        raise InputRefusedError(f"it is not TOML ({error})", subject=str(path), remedy=remedy) from None
+        raise InputRefusedError(f"it is not TOML ({error})", subject=subject, remedy=remedy) from None
 
 
 def overlay(base: Settings, table: Mapping[str, Any], subject: str, path: str = "") -> Settings:

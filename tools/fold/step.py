@@ -45,12 +45,11 @@ def take(state: State, passes: Sequence[Pass], step: int, config: Config, device
     totals, terms = [], []
     for one in passes:
         total, parts = forward(state, one, config, device)
-        if not math.isfinite(float(total.detach())):
-            raise NonFiniteLossError(step, one, _culprits(state, one, config, device))
+        _require_finite(parts["scaled_weighted_total_loss"], one, step)
         torch.autograd.backward(total)
         gradients.add(len(one.chains))
         totals.append(float(total.detach()))
-        terms.append({name: float(part.detach()) for name, part in parts.items()})
+        terms.append({name: float(part.mean()) for name, part in parts.items()})
     norm = float(gradients.settle())
     rate = rate_at(step, config.optimiser)
     for group in state.adam.param_groups:
@@ -64,7 +63,7 @@ def take(state: State, passes: Sequence[Pass], step: int, config: Config, device
 
 
 def forward(state: State, one: Pass, config: Config, device: torch.device) -> tuple[Tensor, dict[str, Tensor]]:
-    """Return the scaled mean loss of a pass and its terms."""
+    """Return the scaled mean loss of a pass and its terms, a number a sample."""
     features = expand({name: array.to(device) for name, array in one.arrays.items()}, config.model)
     outputs = state.model(features)
     total, terms = loss(outputs, features, config.loss)
@@ -84,15 +83,11 @@ class NonFiniteLossError(GoalNotMetError):
         self.step, self.one = step, one
 
 
-@torch.no_grad()
-def _culprits(state: State, one: Pass, config: Config, device: torch.device) -> list[str]:
-    """Name the chains of a pass whose loss is not finite, all where it is so only together."""
-    alone = [
-        Pass((name,), {key: array[i : i + 1] for key, array in one.arrays.items()}) for i, name in enumerate(one.chains)
-    ]
-    losses = [float(forward(state, each, config, device)[0]) for each in alone]
-    found = [name for name, value in zip(one.chains, losses, strict=True) if not math.isfinite(value)]
-    return found or list(one.chains)
+def _require_finite(losses: Tensor, one: Pass, step: int) -> None:
+    """Raise NonFiniteLossError where the loss of a sample [B] is not finite."""
+    wrong = [name for name, value in zip(one.chains, losses.tolist(), strict=True) if not math.isfinite(value)]
+    if wrong:
+        raise NonFiniteLossError(step, one, wrong)
 
 
 def keep_for_inspection(error: NonFiniteLossError, run: Path) -> Path:

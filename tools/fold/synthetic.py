@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from sartor.share.artifact import write_bytes
 from sartor.tools.fold import residues
 from sartor.tools.fold.alphabet import RESIDUES
-from sartor.tools.fold.geometry.atoms import atom37_from_atom14
+from sartor.tools.fold.geometry.atoms import atom37_from_atom14, layout
 from sartor.tools.fold.geometry.frames import atom14_positions, torsion_frames
 from sartor.tools.fold.geometry.rigid import from_three_points
 
@@ -105,7 +105,8 @@ def atoms_of(protein: Protein) -> Floats:
     angles = torch.stack((radians.sin(), radians.cos()), -1)
     frames = torsion_frames(from_three_points(2 * alphas - carbons, alphas, nitrogens), angles, aatype)
     atoms = atom14_positions(frames, aatype, torch.float64)
-    return np.asarray(atom37_from_atom14(atoms, aatype))
+    places = layout(aatype)
+    return np.asarray(atom37_from_atom14(atoms, places["residx_atom37_to_atom14"], places["atom37_atom_exists"]))
 
 
 def _backbone(torsions: Floats) -> Floats:

@@ -70,7 +70,7 @@ def train(config: Config, options: Options, argv: Sequence[str] | None) -> Outco
     if options.weights is not None:
         write_weights(state, config, run, options.weights)
     if options.trunk is not None:
-        export_trunk(state, config, options.trunk)
+        export_trunk(state, config, run, options.trunk)
     return Outcome(max(done, config.training.steps), loss, judgement, time.monotonic() - started)
 
 
