@@ -122,9 +122,7 @@ def distances(residue: str) -> dict[tuple[str, str], tuple[float, float]]:
     return found
 
 
-def _opposite(
-    one: tuple[float, float], other: tuple[float, float], angle: tuple[float, float]
-) -> tuple[float, float]:
+def _opposite(one: tuple[float, float], other: tuple[float, float], angle: tuple[float, float]) -> tuple[float, float]:
     """Return the side opposite to an angle by the law of cosines, with the deviation that independent errors give."""
     a, b, gamma = one[0], other[0], math.radians(angle[0])
     length = math.sqrt(a * a + b * b - 2 * a * b * math.cos(gamma))

@@ -43,7 +43,8 @@ def rename(batch: dict[str, Tensor], atoms: Tensor) -> Renamed:
     def error(truth: Tensor) -> Tensor:
         difference = predicted - _distances(truth[..., rows, :], truth)
         kept = torch.sqrt(_EPS + difference.square()) * mask
-        return kept.sum(dim=-1).unflatten(-1, either[..., rows].shape[-2:]).sum(dim=-1)
+        by_residue: Tensor = kept.sum(dim=-1).unflatten(-1, either[..., rows].shape[-2:]).sum(dim=-1)
+        return by_residue
 
     truth, other = batch["atom14_gt_positions"], batch["atom14_alt_gt_positions"]
     swapped = error(other) < error(truth)

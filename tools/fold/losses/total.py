@@ -23,9 +23,7 @@ from sartor.tools.fold.model.config import LossConfig
 TM_LARGEST_ERROR = 31.0
 
 
-def loss(
-    outputs: dict[str, Tensor], batch: dict[str, Tensor], config: LossConfig
-) -> tuple[Tensor, dict[str, Tensor]]:
+def loss(outputs: dict[str, Tensor], batch: dict[str, Tensor], config: LossConfig) -> tuple[Tensor, dict[str, Tensor]]:
     """Return the scaled total, a mean over samples, and every term, detached, one number a sample [B].
 
     `batch` is what the model read, with a trailing recycling dimension whose last entry counts. The total of a sample

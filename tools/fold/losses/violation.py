@@ -162,9 +162,7 @@ def _within(atoms: Tensor, exists: Tensor, aatype: Tensor, deviations: float, ov
     low, high = bounds[:, aatype].unbind(0)
     excess = mask * (torch.relu(low - distance) + torch.relu(distance - high))
     violates = mask * ((distance < low) | (distance > high))
-    return Clashes(
-        excess.sum(dim=-2) + excess.sum(dim=-1), torch.maximum(violates.amax(dim=-2), violates.amax(dim=-1))
-    )
+    return Clashes(excess.sum(dim=-2) + excess.sum(dim=-1), torch.maximum(violates.amax(dim=-2), violates.amax(dim=-1)))
 
 
 def _pair_distances(a: Tensor, b: Tensor) -> Tensor:
