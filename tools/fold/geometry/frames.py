@@ -51,7 +51,8 @@ def frame_truth(aatype: Tensor, positions: Tensor, mask: Tensor) -> dict[str, Te
     """
     index = lookup(_group_atoms, aatype)
     points = gather_atoms(positions, index.flatten(-2)).unflatten(-2, index.shape[-2:])
-    frames = from_three_points(*points.unbind(-2), eps=_EPS)
+    before, end, after = points.unbind(-2)
+    frames = from_three_points(before, end, after, _EPS)
     known = torch.gather(mask, -1, index.flatten(-2)).unflatten(-1, index.shape[-2:]).amin(dim=-1)
     # The backbone's x axis points to C, which comes first here: turn by pi about y.
     turn = positions.new_ones(residues.GROUPS, 3)

@@ -113,7 +113,8 @@ def quaternion_product(p: Tensor, q: Tensor) -> Tensor:
 
 def normalise(quaternion: Tensor) -> Tensor:
     """Return quaternions of length 1."""
-    return quaternion / torch.linalg.vector_norm(quaternion, dim=-1, keepdim=True)
+    length: Tensor = torch.linalg.vector_norm(quaternion, dim=-1, keepdim=True)
+    return quaternion / length
 
 
 def _unit(vector: Tensor, eps: float) -> Tensor:

@@ -37,7 +37,8 @@ def backbone_fape(frames: Tensor, true_frames: Tensor, mask: Tensor, clamped: Te
 
     frames [*, K, N, 7], true_frames [*, N, 4, 4], mask [*, N]; clamped [*] is 1 for samples whose errors end at 10 A.
     """
-    predicted, true, mask = from_7(frames), from_4x4(true_frames[..., None, :, :, :]), mask[..., None, :]
+    predicted, mask = from_7(frames), mask[..., None, :]
+    true = from_4x4(true_frames[..., None, :, :, :].to(frames.dtype))
     error = frame_aligned_error(predicted, true, mask, predicted.translation, true.translation, mask)
     ends = mean_error(error.clamp(max=CLAMP), mask, mask)
     unbounded = mean_error(error, mask, mask)
@@ -55,7 +56,7 @@ def sidechain_fape(frames: Tensor, atoms: Tensor, batch: dict[str, Tensor], rena
     frame_mask, point_mask = batch["rigidgroups_gt_exists"].flatten(-2), renamed.exists.flatten(-2)
     error = frame_aligned_error(
         from_4x4(frames.flatten(-4, -3)),
-        from_4x4(true.flatten(-4, -3)),
+        from_4x4(true.flatten(-4, -3).to(frames.dtype)),
         frame_mask,
         atoms.flatten(-3, -2),
         renamed.positions.flatten(-3, -2),

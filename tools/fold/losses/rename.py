@@ -6,11 +6,21 @@ Shapes: N residues, A atoms of atom14.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 from torch import Tensor
 
+from sartor.tools.fold import residues
+
 _EPS = 1e-10
+
+
+@cache
+def _interchangeable() -> list[int]:
+    """Return the places in atom14 that hold interchangeable atoms in any residue; only their distances matter."""
+    swap = residues.atom14_swap()
+    return [place for place in range(residues.ATOMS14) if (swap[:, place] != place).any()]
 
 
 @dataclass(frozen=True)
@@ -26,15 +36,15 @@ def rename(batch: dict[str, Tensor], atoms: Tensor) -> Renamed:
     """Choose the naming by distances to atoms whose names are certain (algorithm 26); atoms [*, N, 14, 3]."""
     exists, ambiguous = batch["atom14_gt_exists"], batch["atom14_atom_is_ambiguous"]
     either, certain = exists * ambiguous, exists * (1 - ambiguous)
-    # The atoms that matter are few: only their distances are compared.
-    rows = ambiguous.flatten(0, -3).amax(dim=(0, 1)) > 0
+    rows = _interchangeable()
     predicted = _distances(atoms[..., rows, :], atoms)
     mask = either[..., rows].flatten(-2)[..., :, None] * certain.flatten(-2)[..., None, :]
 
     def error(truth: Tensor) -> Tensor:
         difference = predicted - _distances(truth[..., rows, :], truth)
         kept = torch.sqrt(_EPS + difference.square()) * mask
-        return kept.sum(dim=-1).unflatten(-1, either[..., rows].shape[-2:]).sum(dim=-1)
+        by_residue: Tensor = kept.sum(dim=-1).unflatten(-1, either[..., rows].shape[-2:]).sum(dim=-1)
+        return by_residue
 
     truth, other = batch["atom14_gt_positions"], batch["atom14_alt_gt_positions"]
     swapped = error(other) < error(truth)

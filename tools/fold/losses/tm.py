@@ -13,9 +13,9 @@ _EPS = 1e-8
 def tm_loss(logits: Tensor, frames: Tensor, true_frames: Tensor, mask: Tensor, largest: float) -> Tensor:
     """Return the cross-entropy of the bins of aligned errors (section 1.9.7).
 
-    logits [*, N, N, B], frames [*, N, 7], true_frames [*, N, 4, 4], mask [*, N]; `largest` is the last edge in angstroms.
+    logits [*, N, N, B], frames [*, N, 7], true_frames [*, N, 4, 4], mask [*, N]; `largest` is the last edge in A.
     """
-    squares = (_seen(from_7(frames.detach())) - _seen(from_4x4(true_frames))).square().sum(dim=-1)
+    squares = (_seen(from_7(frames.detach())) - _seen(from_4x4(true_frames.to(frames.dtype)))).square().sum(dim=-1)
     error = class_error(logits, distance_bin(squares, 0.0, largest, logits.shape[-1]))
     return masked_mean(error, mask[..., :, None] * mask[..., None, :], (-1, -2), 2 * _EPS)
 

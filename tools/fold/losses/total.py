@@ -33,9 +33,9 @@ def loss(outputs: dict[str, Tensor], batch: dict[str, Tensor], config: LossConfi
     last = {name: value[..., -1] for name, value in batch.items()}
     terms = _structure(outputs, last, config) | _predictions(outputs, last) | _confidences(outputs, last, config)
     weights = _weights(config)
-    # A loss without weight must not spoil the sum when it is not finite, as zero times infinity would.
-    total = torch.stack([weights[name] * term for name, term in terms.items() if weights[name]]).sum(dim=0)
-    scale = last["seq_length"].to(total.dtype).clamp(max=config.crop_size).sqrt()
+    # A loss of weight zero stays in the sum, so that every parameter has a gradient.
+    total = torch.stack([weights[name] * term for name, term in terms.items()]).sum(dim=0)
+    scale = last["seq_length"].float().clamp(max=config.crop_size).sqrt()
     terms |= {"weighted_total_loss": total, "scaled_weighted_total_loss": scale * total}
     return (scale * total).mean(), {name: term.detach() for name, term in terms.items()}
 

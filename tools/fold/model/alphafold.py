@@ -63,7 +63,8 @@ class AlphaFold(nn.Module):
             inputs = {name: value[..., k] for name, value in batch.items()}
             with torch.set_grad_enabled(torch.is_grad_enabled() and k == iterations - 1):
                 outputs, previous = self.iteration(inputs, previous)
-        return outputs | self.aux_heads(outputs, inputs["seq_mask"].to(outputs["single"].dtype))
+        predictions: dict[str, Tensor] = self.aux_heads(outputs, inputs["seq_mask"].to(outputs["single"].dtype))
+        return outputs | predictions
 
     def iteration(self, batch: dict[str, Tensor], previous: Recycled | None) -> tuple[dict[str, Tensor], Recycled]:
         """Return one iteration's outputs without those of the heads, and what the next one reads."""

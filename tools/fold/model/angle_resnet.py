@@ -22,7 +22,8 @@ class AngleResnetBlock(nn.Module):
 
     def forward(self, a: Tensor) -> Tensor:
         """Map [*, c] to [*, c]."""
-        return a + self.linear_2(torch.relu(self.linear_1(torch.relu(a))))
+        update: Tensor = self.linear_2(torch.relu(self.linear_1(torch.relu(a))))
+        return a + update
 
 
 class AngleResnet(nn.Module):

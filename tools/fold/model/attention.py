@@ -32,7 +32,8 @@ def attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor, bias: Tensor | None
 
 def split_heads(x: Tensor, heads: int) -> Tensor:
     """Map [*, N, H * D] to [*, H, N, D]."""
-    return x.unflatten(-1, (heads, -1)).transpose(-2, -3)
+    parts: Tensor = x.unflatten(-1, (heads, -1))
+    return parts.transpose(-2, -3)
 
 
 def join_heads(x: Tensor) -> Tensor:
@@ -57,7 +58,8 @@ class GatedSelfAttention(nn.Module):
         q, k, v, gate = self.linear_qkvg(x)
         q, k, v = (split_heads(part, self.heads) for part in (q, k, v))
         out = attention(q / math.sqrt(self.width), k, v, mask, bias)
-        return self.linear_o(torch.sigmoid(gate) * join_heads(out))
+        update: Tensor = self.linear_o(torch.sigmoid(gate) * join_heads(out))
+        return update
 
 
 class CrossAttention(nn.Module):
@@ -76,4 +78,5 @@ class CrossAttention(nn.Module):
         """Return [*, R, Q, c_query] for query [*, R, Q, c_query], key [*, R, K, c_key], mask [*, R, K]."""
         q = split_heads(self.linear_q(query), self.heads)
         k, v = (split_heads(part, self.heads) for part in self.linear_kv(key))
-        return self.linear_o(join_heads(attention(q / math.sqrt(self.width), k, v, mask, None)))
+        update: Tensor = self.linear_o(join_heads(attention(q / math.sqrt(self.width), k, v, mask, None)))
+        return update

@@ -9,7 +9,7 @@ from torch import Tensor
 def one_hot_distances(positions: Tensor, smallest: float, largest: float, bins: int, last: float) -> Tensor:
     """Return [*, N, N, bins], which bin the distance of two points [*, N, 3] falls into, in angstroms.
 
-    Bins start at evenly spaced distances from `smallest` to `largest`; the last one ends at the squared distance `last`.
+    Bins start at even steps from `smallest` to `largest`; the last one ends at the squared distance `last`.
     """
     edges = torch.linspace(smallest, largest, bins, dtype=positions.dtype, device=positions.device) ** 2
     upper = torch.cat([edges[1:], edges.new_tensor([last])])

@@ -30,7 +30,10 @@ class InputEmbedder(nn.Module):
         self.linear_relpos = Linear(2 * self.reach + 1, config.c_z)
 
     def forward(self, target: Tensor, residue_index: Tensor, msa: Tensor) -> tuple[Tensor, Tensor]:
-        """Return m [*, S, N, c_m] and z [*, N, N, c_z] for target [*, N, 22], residue_index [*, N], msa [*, S, N, 49]."""
+        """Return m [*, S, N, c_m] and z [*, N, N, c_z].
+
+        target [*, N, 22], residue_index [*, N], msa [*, S, N, 49].
+        """
         m = self.linear_msa_m(msa) + self.linear_tf_m(target)[..., None, :, :]
         z = self.linear_tf_z_i(target)[..., :, None, :] + self.linear_tf_z_j(target)[..., None, :, :]
         return m, z + self._relative(residue_index, z.dtype)

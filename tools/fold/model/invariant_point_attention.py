@@ -57,7 +57,8 @@ class InvariantPointAttention(nn.Module):
     def _points(self, projected: Tensor, frames: Rigid) -> Tensor:
         """Return points [*, N, H, points, 3] in the global frame; the projection holds all x, then y, then z."""
         points = projected.unflatten(-1, (3, -1)).mT  # [*, N, H * points, 3]
-        return frames.unsqueeze(-1).apply(points).unflatten(-2, (self.heads, -1))
+        placed: Tensor = frames.unsqueeze(-1).apply(points).unflatten(-2, (self.heads, -1))
+        return placed
 
     def _distances(self, q_points: Tensor, k_points: Tensor) -> Tensor:
         """Return what squared distances add to the logits [*, H, N, N]."""

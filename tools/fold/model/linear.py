@@ -84,7 +84,8 @@ class JointLinear(nn.Module):
         bias = None
         if self.bias is not None:
             bias = F.pad(self.bias.to(x.dtype), (self.weight.shape[0] - self.bias.shape[0], 0))
-        return F.linear(x, self.weight.to(x.dtype), bias).split(self.widths, dim=-1)
+        parts: tuple[Tensor, ...] = F.linear(x, self.weight.to(x.dtype), bias).split(self.widths, dim=-1)
+        return parts
 
     def pieces(self) -> list[tuple[str, str, int]]:
         """Return parameter, name in a state dict, and width of all pieces, in the order of the parameter."""

@@ -89,7 +89,8 @@ class GlobalAttention(nn.Module):
         q = self.linear_q(mean).unflatten(-1, (self.heads, self.width)) * math.sqrt(1 / self.width)  # [*, N, H, D]
         k, v, gate = self.linear_kvg(x)  # [*, N, S, D] twice, [*, N, S, H * D]
         out = global_attention(q, k, v, mask)  # [*, N, H, D]
-        return self.linear_o(torch.sigmoid(gate) * out.flatten(-2)[..., None, :])
+        update: Tensor = self.linear_o(torch.sigmoid(gate) * out.flatten(-2)[..., None, :])
+        return update
 
 
 def global_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:

@@ -29,7 +29,8 @@ class PairStack(nn.Module):
             z = self._multiplications(self._attentions(z, mask), mask)
         else:
             z = self._attentions(self._multiplications(z, mask), mask)
-        return z + self.pair_transition(z)
+        update: Tensor = self.pair_transition(z)
+        return z + update
 
     def _multiplications(self, z: Tensor, mask: Tensor) -> Tensor:
         z = dropout_add(z, self.tri_mul_out(z, mask), self.dropout, ROWS, self.training)

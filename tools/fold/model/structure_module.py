@@ -73,7 +73,8 @@ class SingleTransitionLayer(nn.Module):
 
     def forward(self, s: Tensor) -> Tensor:
         """Map [*, N, c_s] to [*, N, c_s]."""
-        return s + self.linear_3(torch.relu(self.linear_2(torch.relu(self.linear_1(s)))))
+        update: Tensor = self.linear_3(torch.relu(self.linear_2(torch.relu(self.linear_1(s)))))
+        return s + update
 
 
 class SingleTransition(nn.Module):

@@ -43,4 +43,5 @@ class TriangleMultiplication(nn.Module):
         a, a_gate, b, b_gate, gate = self.linear_abg(self.layer_norm_in(z))
         keep = mask[..., None]
         product = combine(torch.sigmoid(a_gate) * keep * a, torch.sigmoid(b_gate) * keep * b, self.outgoing)
-        return self.linear_z(self.layer_norm_out(product)) * torch.sigmoid(gate)
+        update: Tensor = self.linear_z(self.layer_norm_out(product))
+        return update * torch.sigmoid(gate)
