@@ -15,6 +15,9 @@ CLASSES = 23
 READ_AS = MappingProxyType({"B": "D", "J": "X", "O": "X", "U": "C", "X": "X", "Z": "E"})
 """What letters of alignments are read as that are none of the twenty residues (AlphaFold's table for HHblits)."""
 
+INSERTED, SKIPPED, REFUSED = 64, 65, 255
+"""What other bytes of an alignment are: a letter between columns, nothing, or an error."""
+
 _LETTERS = f"{RESIDUES}X-#"
 
 
@@ -26,8 +29,21 @@ def _numbers() -> NDArray[np.uint8]:
     return table
 
 
+def _aligned() -> NDArray[np.uint8]:
+    """Return the number of every byte of an alignment; what can't be in one is refused."""
+    table = np.full(256, REFUSED, np.uint8)
+    for letter, meant in {**{letter: letter for letter in RESIDUES}, **READ_AS}.items():
+        table[ord(letter)] = NUMBERS[ord(meant)]
+    table[ord("-")] = GAP
+    table[list(b"abcdefghijklmnopqrstuvwxyz")] = INSERTED
+    # HH-suite writes a dot where other rows have an insertion; files of several alignments are parted by zero bytes.
+    table[list(b". \t\r\n\0")] = SKIPPED
+    return table
+
+
 NUMBERS = _numbers()
-NUMBERS.flags.writeable = False
+ALIGNED = _aligned()
+NUMBERS.flags.writeable = ALIGNED.flags.writeable = False
 
 
 def encode(sequence: str) -> NDArray[np.uint8]:

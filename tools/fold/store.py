@@ -1,13 +1,13 @@
 """Shards of proteins in HDF5, and how they are read.
 
-    /                    attributes: kind, schema, contents (sha256 of what it was made of), history
+    /                    attributes: kind, schema, contents (sha256 of names, sizes and choices), history
     /table/<column>      one entry a chain, in order: the columns of `Table`
     /sequences/<key>     what chains of one sequence share: msa (D, L) uint8; deletions (K, 3) int32, each a row, a
                          column and a count; profile (L, 22) float32; templates/{names (T,), aatype (T, L) uint8,
-                         positions (T, L, 37, 3) float32, mask (T, L, 5) uint8, sum_probs (T,) float32}, if there are any
+                         positions (T, L, 37, 3) float32, mask (T, L, 5) uint8, sum_probs (T,) float32} where it has any
     /chains/<name>       positions (L, 37, 3) float32 in angstroms; mask (L, 5) uint8, 37 bits a residue; templates (t,)
                          uint16, those of its sequence that it may see, the surest first
-    /dropped             name and reason of what was left out
+    /summary             what came of the packing, as JSON: rows read, what was left out and why
 
 Alignments lie in chunks of 256 rows, templates in chunks of one, both compressed a little. D rows, L residues, K places
 of deletions, T templates.
@@ -16,8 +16,8 @@ of deletions, T templates.
 from __future__ import annotations
 
 import hashlib
+import json
 import os
-from collections.abc import Iterator
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     import h5py
 
 KIND, SCHEMA = "sartor.fold.shard", 1
-CONTENTS = "contents"
+CONTENTS, SUMMARY = "contents", "summary"
 ATOMS = 37
 SUFFIX = ".h5"
 
@@ -44,7 +44,11 @@ _DAMAGE = (AssertionError, IndexError, KeyError, OSError, RuntimeError, TypeErro
 
 @dataclass(frozen=True)
 class Templates:
-    """Structures on the places of a sequence: aatype (T, L), positions (T, L, 37, 3), mask (T, L, 37), sum_probs (T,)."""
+    """Structures on the places of a sequence.
+
+    Their names, aatype (T, L), positions (T, L, 37, 3) in angstroms, mask (T, L, 37), and sum_probs (T,): how many of
+    their residues are expected to be aligned rightly.
+    """
 
     names: tuple[str, ...]
     aatype: NDArray[np.uint8]
@@ -305,7 +309,16 @@ def unpacked(bits: NDArray[np.uint8]) -> NDArray[np.bool_]:
     return np.unpackbits(bits, axis=-1, count=ATOMS).astype(bool)
 
 
-def dropped_of(file: h5py.File) -> Iterator[tuple[str, str]]:
-    """Yield names and reasons of what was left out of an open shard."""
-    for name, reason in zip(file["dropped/name"][()], file["dropped/reason"][()], strict=True):
-        yield name.decode(), reason.decode()
+def key_of(aatype: NDArray[np.uint8]) -> str:
+    """Return the name under which a sequence (L,) is stored."""
+    return hashlib.sha256(aatype.tobytes()).hexdigest()[:16]
+
+
+def read_summary(file: h5py.File, subject: str) -> dict[str, Any]:
+    """Return what an open shard tells of its packing; raises InputRefusedError where it is damaged."""
+    try:
+        summary = json.loads(file[SUMMARY][()])
+        assert isinstance(summary, dict)
+    except _DAMAGE as error:
+        raise damaged("its summary can't be read", subject) from error
+    return summary

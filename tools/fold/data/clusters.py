@@ -31,15 +31,15 @@ def nearest_reference(centres: Rows, rows: Rows) -> NDArray[np.int32]:
     # Gaps and masks have no weight.
     weighted = classes[centres] * (np.arange(CLASSES) < GAP)
     agreement = np.einsum("klc,slc->ks", classes[rows], weighted, optimize=True)
-    return np.argmax(agreement, axis=1).astype(np.int32)
+    return np.asarray(np.argmax(agreement, axis=1), np.int32)
 
 
 def nearest(centres: Rows, columns: Rows) -> NDArray[np.int32]:
     """Return for each row the centre (S, L) with most equal residues, of several the first; `columns` is (L, K)."""
-    return _nearest(centres, columns)  # type: ignore[no-any-return]
+    return _nearest(centres, columns)
 
 
-@njit(nogil=True, cache=True, error_model="numpy")  # type: ignore[untyped-decorator]
+@njit(nogil=True, cache=True, error_model="numpy")
 def _nearest(centres: Rows, columns: Rows) -> NDArray[np.int32]:
     count, (length, depth) = len(centres), columns.shape
     out = np.zeros(depth, np.int32)
@@ -65,7 +65,7 @@ def _nearest(centres: Rows, columns: Rows) -> NDArray[np.int32]:
     return out
 
 
-@njit(nogil=True, cache=True, error_model="numpy")  # type: ignore[untyped-decorator]
+@njit(nogil=True, cache=True, error_model="numpy")
 def _add_equal(counts: Rows, column: Rows, residue: int) -> None:
     for row in range(len(column)):
         counts[row] += np.uint8(column[row] == residue)
@@ -101,7 +101,7 @@ def summarise(
     out /= members[:, None, None]
 
 
-@njit(nogil=True, cache=True, error_model="numpy")  # type: ignore[untyped-decorator]
+@njit(nogil=True, cache=True, error_model="numpy")
 def _count(centres: Rows, rows: Rows, extra: Indices, cluster: NDArray[np.int32], counts: NDArray[np.float32]) -> None:
     count, length = centres.shape
     one = np.float32(1)
@@ -114,7 +114,7 @@ def _count(centres: Rows, rows: Rows, extra: Indices, cluster: NDArray[np.int32]
             into[column, rows[row, column]] += one
 
 
-@njit(nogil=True, cache=True, error_model="numpy")  # type: ignore[untyped-decorator]
+@njit(nogil=True, cache=True, error_model="numpy")
 def transposed(rows: Rows, chosen: Indices) -> tuple[Rows, Rows]:
     """Return the chosen of some rows (D, L) as rows (K, L), and as columns (L, K)."""
     count, length = len(chosen), rows.shape[1]

@@ -9,13 +9,13 @@ from dataclasses import dataclass
 class DataConfig:
     """The sizes of a sample, and the chances of everything that is drawn.
 
-    `clusters` are the rows of the alignment that the model sees as such, `extra` those that it sees less closely. Before
-    they are drawn, `deleted_blocks` blocks with a share `deleted_share` of all rows each are left out (section 1.2.6).
-    A residue of a cluster is masked with chance `masked`; then it becomes any residue with chance `masked_uniform`, one
-    of its column's profile with `masked_profile`, stays with `masked_same`, and is hidden otherwise (1.2.7). At most
-    `templates` of the `template_pool` surest templates are seen (1.2.3), at most `recycles` iterations drawn, and a
-    share `clamped` of the samples has its backbone loss clamped. `unknown` is the chance of a residue to be replaced by
-    an unknown one.
+    `clusters` are the rows of the alignment that the model sees as such, `extra` those that it sees less closely.
+    Before they are drawn, `deleted_blocks` blocks with a share `deleted_share` of all rows each are left out (1.2.6).
+    A residue of a cluster is masked with chance `masked`; then it becomes any residue with chance `masked_uniform`,
+    one of its column's profile with `masked_profile`, stays with `masked_same`, and is hidden otherwise (1.2.7). At
+    most `templates` of the `template_pool` surest templates are seen (1.2.3), up to `recycles` iterations come after
+    the first, and a share `clamped` of the samples has its backbone loss clamped. `unknown` is the chance of any
+    residue to be replaced by an unknown one.
     """
 
     crop_size: int = 256

@@ -27,4 +27,4 @@ def draw_templates(count: int, config: DataConfig, *drawn: int) -> NDArray[np.in
     """Return which of `count` templates, the surest first, a sample sees: min(Uniform[0, n], 4) of the surest n."""
     pool = min(count, config.template_pool)
     size = min(below(key_of(*drawn, Purpose.TEMPLATE_COUNT), 0, pool + 1), config.templates)
-    return shuffled(key_of(*drawn, Purpose.TEMPLATE_ORDER), np.arange(pool))[:size]  # type: ignore[no-any-return]
+    return shuffled(key_of(*drawn, Purpose.TEMPLATE_ORDER), np.arange(pool))[:size]

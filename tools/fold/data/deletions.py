@@ -24,7 +24,7 @@ def dense(deletions: Deletions, starts: Indices, chosen: Indices, crop: slice, o
     _dense(deletions.columns, deletions.counts, starts, chosen, crop.start, crop.stop, out)
 
 
-@njit(nogil=True, cache=True, error_model="numpy")  # type: ignore[untyped-decorator]
+@njit(nogil=True, cache=True, error_model="numpy")
 def _dense(
     columns: NDArray[np.int32], counts: NDArray[np.uint16], starts: Indices, chosen: Indices, first: int, end: int,
     out: NDArray[np.uint16],
@@ -43,7 +43,7 @@ def add(
     _add(deletions.columns, deletions.counts, starts, chosen, cluster, crop.start, crop.stop, out)
 
 
-@njit(nogil=True, cache=True, error_model="numpy")  # type: ignore[untyped-decorator]
+@njit(nogil=True, cache=True, error_model="numpy")
 def _add(
     columns: NDArray[np.int32], counts: NDArray[np.uint16], starts: Indices, chosen: Indices,
     cluster: NDArray[np.int32], first: int, end: int, out: NDArray[np.float32],

@@ -50,7 +50,7 @@ def mixed(bits: int) -> int:
     return bits ^ (bits >> 31)
 
 
-@njit(nogil=True, cache=True, error_model="numpy")  # type: ignore[untyped-decorator]
+@njit(nogil=True, cache=True, error_model="numpy")
 def mix(bits: np.uint64) -> np.uint64:
     """Return 64 bits of which each depends on all of those given."""
     bits = (bits ^ (bits >> _30)) * _A
@@ -58,20 +58,20 @@ def mix(bits: np.uint64) -> np.uint64:
     return bits ^ (bits >> _31)
 
 
-@njit(nogil=True, cache=True, error_model="numpy")  # type: ignore[untyped-decorator]
+@njit(nogil=True, cache=True, error_model="numpy")
 def uniform(key: np.uint64, counter: int) -> float:
     """Return the number of a stream at a counter, from 0 to below 1, in steps of 2**-53."""
     bits = mix(key + _GAMMA * (np.uint64(counter) + _1))
     return np.float64(bits >> _11) * _UNIT
 
 
-@njit(nogil=True, cache=True, error_model="numpy")  # type: ignore[untyped-decorator]
+@njit(nogil=True, cache=True, error_model="numpy")
 def below(key: np.uint64, counter: int, count: int) -> int:
     """Return a whole number from 0 to below a count of at most 2**31; those differ in chance by less than 2**-22."""
     return int(uniform(key, counter) * count)
 
 
-@njit(nogil=True, cache=True, error_model="numpy")  # type: ignore[untyped-decorator]
+@njit(nogil=True, cache=True, error_model="numpy")
 def shuffled(key: np.uint64, items: NDArray[np.int64]) -> NDArray[np.int64]:
     """Return items (n,) in random order (Fisher and Yates)."""
     out = items.copy()

@@ -21,10 +21,10 @@ def mask_rows(rows: Rows, profile: NDArray[np.float32], config: DataConfig, *dra
     """Return rows (S, L) with masked residues replaced, and which are masked (S, L); `profile` is (L, 22)."""
     upto = np.cumsum([config.masked_uniform, config.masked_profile, config.masked_same])
     keys = (key_of(*drawn, Purpose.MASK), key_of(*drawn, Purpose.REPLACEMENT))
-    return _mask_rows(rows, np.cumsum(profile, axis=1, dtype=np.float64), config.masked, upto, *keys)  # type: ignore[no-any-return]
+    return _mask_rows(rows, np.cumsum(profile, axis=1, dtype=np.float64), config.masked, upto, *keys)
 
 
-@njit(nogil=True, cache=True, error_model="numpy")  # type: ignore[untyped-decorator]
+@njit(nogil=True, cache=True, error_model="numpy")
 def _mask_rows(
     rows: Rows, sums: NDArray[np.float64], share: float, upto: NDArray[np.float64], where: np.uint64, what: np.uint64
 ) -> tuple[Rows, Rows]:
@@ -39,7 +39,7 @@ def _mask_rows(
     return out, chosen
 
 
-@njit(nogil=True, cache=True, error_model="numpy")  # type: ignore[untyped-decorator]
+@njit(nogil=True, cache=True, error_model="numpy")
 def _replacement(residue: int, sums: NDArray[np.float64], upto: NDArray[np.float64], draw: float) -> int:
     """Return what a draw from 0 to 1 makes of a masked residue; `sums` are the running sums of its column's profile."""
     if draw < upto[0]:
@@ -55,15 +55,15 @@ def _replacement(residue: int, sums: NDArray[np.float64], upto: NDArray[np.float
 
 def unknown_rows(rows: Rows, share: float, *drawn: int) -> Rows:
     """Return rows (D, L) of which a share of the places, gaps apart, is unknown."""
-    return _unknown(rows, share, key_of(*drawn, Purpose.UNKNOWN_ROWS))  # type: ignore[no-any-return]
+    return _unknown(rows, share, key_of(*drawn, Purpose.UNKNOWN_ROWS))
 
 
 def unknown_residues(aatype: Rows, share: float, *drawn: int) -> Rows:
     """Return residues (L,) of which a share is unknown."""
-    return _unknown(aatype[None], share, key_of(*drawn, Purpose.UNKNOWN_RESIDUES))[0]  # type: ignore[no-any-return]
+    return _unknown(aatype[None], share, key_of(*drawn, Purpose.UNKNOWN_RESIDUES))[0]
 
 
-@njit(nogil=True, cache=True, error_model="numpy")  # type: ignore[untyped-decorator]
+@njit(nogil=True, cache=True, error_model="numpy")
 def _unknown(rows: Rows, share: float, key: np.uint64) -> Rows:
     out = rows.copy()
     depth, length = rows.shape

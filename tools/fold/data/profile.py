@@ -19,10 +19,10 @@ def profile_reference(rows: NDArray[np.uint8]) -> NDArray[np.float32]:
 
 def profile_of(rows: NDArray[np.uint8]) -> NDArray[np.float32]:
     """Return the share (L, 22) of each class in each column of rows (D, L), of which there is at least one."""
-    return _count(rows) / np.float32(len(rows))  # type: ignore[no-any-return]
+    return _count(rows) / np.float32(len(rows))
 
 
-@njit(nogil=True, cache=True, error_model="numpy")  # type: ignore[untyped-decorator]
+@njit(nogil=True, cache=True, error_model="numpy")
 def _count(rows: NDArray[np.uint8]) -> NDArray[np.float32]:
     depth, length = rows.shape
     counts = np.zeros((length, CLASSES), np.int32)

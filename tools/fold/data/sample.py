@@ -30,7 +30,7 @@ Arrays = dict[str, NDArray[Any]]
 
 @dataclass(frozen=True)
 class Source:
-    """What iterations are drawn from: rows (D, L), their deletions and where those of each row begin, profile (L, 22)."""
+    """What iterations are drawn from: rows (D, L), deletions and where those of each row begin, profile (L, 22)."""
 
     rows: NDArray[np.uint8]
     deletions: Deletions

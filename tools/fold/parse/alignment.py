@@ -35,6 +35,12 @@ class Alignment:
     deletions: Deletions
 
 
+def sparse(dense: NDArray[np.uint16]) -> Deletions:
+    """Return the counts of a matrix (D, L) that are not zero."""
+    rows, columns = np.nonzero(dense)
+    return Deletions(rows.astype(np.int32), columns.astype(np.int32), dense[rows, columns])
+
+
 def alone(query: NDArray[np.uint8]) -> Alignment:
     """Return the alignment of a sequence (L,) with nothing but itself."""
     nothing = np.zeros(0, np.int32)
