@@ -1,20 +1,24 @@
-"""Shards of proteins in HDF5, and what a training reads of them.
+"""Shards of proteins in HDF5, and how they are read.
 
-    /                    attributes: kind, schema, made_from (sha256 of what was packed), history
-    /table               name, sequence, length, depth, templates, cluster, resolution, date of every chain, in order
-    /sequences/<key>     what chains of one sequence share: msa (D, L) uint8; deletions/{rows, columns, counts}; profile
-                         (L, 22) float32; templates/{aatype (T, L), positions (T, L, 37, 3), mask (T, L, 5),
-                         sum_probs (T,)}
-    /chains/<name>       positions (L, 37, 3) float32 in angstroms, mask (L, 5) uint8: 37 bits a residue
+    /                    attributes: kind, schema, contents (sha256 of names, sizes and choices), history
+    /table/<column>      one entry a chain, in order: the columns of `Table`
+    /sequences/<key>     what chains of one sequence share: msa (D, L) uint8; deletions (K, 3) int32, each a row, a
+                         column and a count; profile (L, 22) float32; templates/{names (T,), aatype (T, L) uint8,
+                         positions (T, L, 37, 3) float32, mask (T, L, 5) uint8, sum_probs (T,) float32} where it has any
+    /chains/<name>       positions (L, 37, 3) float32 in angstroms; mask (L, 5) uint8, 37 bits a residue; templates (t,)
+                         uint16, those of its sequence that it may see, the surest first
+    /summary             what came of the packing, as JSON: rows read, what was left out and why
 
-A shard is written whole, then renamed. Alignments lie in chunks of 256 rows, compressed a little.
+Alignments lie in chunks of 256 rows, templates in chunks of one, both compressed a little. D rows, L residues, K places
+of deletions, T templates.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+import json
+import os
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,33 +28,59 @@ from numpy.typing import NDArray
 from sartor.share.artifact import open_hdf5
 from sartor.share.artifact.contents import damaged
 from sartor.share.errors import InputRefusedError
-from sartor.tools.fold.parse.alignment import Alignment, Deletions
+from sartor.tools.fold.parse.alignment import Deletions
 
 if TYPE_CHECKING:
     import h5py
 
 KIND, SCHEMA = "sartor.fold.shard", 1
-MADE_FROM = "made_from"
-ROWS = 256
+CONTENTS, SUMMARY = "contents", "summary"
+ATOMS = 37
+SUFFIX = ".h5"
+
+_DAMAGE = (AssertionError, IndexError, KeyError, OSError, RuntimeError, TypeError, UnicodeDecodeError, ValueError)
+"""What h5py, numpy and our own checks raise over a damaged file."""
 
 
 @dataclass(frozen=True)
 class Templates:
-    """Structures aligned to a sequence: aatype (T, L), positions (T, L, 37, 3), mask (T, L, 37), sum_probs (T,)."""
+    """Structures on the places of a sequence.
 
+    Their names, aatype (T, L), positions (T, L, 37, 3) in angstroms, mask (T, L, 37), and sum_probs (T,): how many of
+    their residues are expected to be aligned rightly.
+    """
+
+    names: tuple[str, ...]
     aatype: NDArray[np.uint8]
     positions: NDArray[np.float32]
     mask: NDArray[np.bool_]
     sum_probs: NDArray[np.float32]
 
 
+def no_templates(length: int) -> Templates:
+    """Return no templates for a sequence of some length."""
+    return Templates(
+        (),
+        np.zeros((0, length), np.uint8),
+        np.zeros((0, length, ATOMS, 3), np.float32),
+        np.zeros((0, length, ATOMS), bool),
+        np.zeros(0, np.float32),
+    )
+
+
 @dataclass(frozen=True)
 class Chain:
-    """A chain as it is trained on; `profile` (L, 22) is the share of each residue and of gaps among all rows."""
+    """A chain to train on or to predict.
+
+    Its residues are aatype (L,), 20 is unknown; msa (D, L) has them in row 0, and 21 for a gap; profile (L, 22) is the
+    share of each class in a column; positions (L, 37, 3) are in angstroms where mask (L, 37) is set. The templates are
+    those that this chain may see, the surest first.
+    """
 
     name: str
     aatype: NDArray[np.uint8]
-    alignment: Alignment
+    msa: NDArray[np.uint8]
+    deletions: Deletions
     profile: NDArray[np.float32]
     templates: Templates
     positions: NDArray[np.float32]
@@ -65,184 +95,230 @@ class Chain:
         return len(self.aatype)
 
 
-def no_templates(length: int) -> Templates:
-    """Return no templates for a sequence of some length."""
-    return Templates(
-        np.zeros((0, length), np.uint8),
-        np.zeros((0, length, 37, 3), np.float32),
-        np.zeros((0, length, 37), bool),
-        np.zeros(0, np.float32),
-    )
+@dataclass(frozen=True)
+class Table:
+    """What a sampler knows of the chains, one entry each in every column.
+
+    The key of the sequence, its length, the rows of its alignment, the number of templates, how many chains are in its
+    cluster, resolution in angstroms, ISO date of release.
+    """
+
+    name: tuple[str, ...] = ()
+    sequence: tuple[str, ...] = ()
+    length: tuple[int, ...] = ()
+    depth: tuple[int, ...] = ()
+    templates: tuple[int, ...] = ()
+    cluster: tuple[int, ...] = ()
+    resolution: tuple[float, ...] = ()
+    date: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.name)
+
+    def __add__(self, other: Table) -> Table:
+        return Table(*(getattr(self, column) + getattr(other, column) for column in COLUMNS))
 
 
-def profile_of(rows: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Return the share (L, 22) of every residue and of gaps in each column (AlphaFold 2, supplementary 1.2.7)."""
-    return np.stack([np.mean(rows == kind, axis=0, dtype=np.float64) for kind in range(22)], 1).astype(np.float32)
-
-
-TABLE: dict[str, Any] = {
-    "name": str, "sequence": str, "length": np.int32, "depth": np.int32, "templates": np.int32, "cluster": np.int32,
-    "resolution": np.float32, "date": str,
-}  # fmt: skip
-"""The columns of the table and their types."""
-
-
-def write_shard(file: h5py.File, chains: Iterable[Chain]) -> None:
-    """Fill an open file with chains, one after the other."""
-    file.attrs.update({"kind": KIND, "schema": SCHEMA})
-    shared, own = file.create_group("sequences"), file.create_group("chains")
-    rows: list[tuple[Any, ...]] = []
-    for chain in chains:
-        key = key_of(chain.aatype)
-        if key not in shared:
-            _write_sequence(shared.create_group(key), chain)
-        group = own.create_group(chain.name)
-        group.create_dataset("positions", data=chain.positions, compression="gzip", compression_opts=1)
-        group["mask"] = np.packbits(chain.mask, axis=-1)
-        rows.append(_row(key, chain))
-    _write_table(file.create_group("table"), rows)
-
-
-def key_of(aatype: NDArray[np.uint8]) -> str:
-    """Return the name under which a sequence is stored."""
-    return hashlib.sha256(aatype.tobytes()).hexdigest()[:16]
-
-
-def _write_sequence(group: h5py.Group, chain: Chain) -> None:
-    rows, deletions, templates = chain.alignment.rows, chain.alignment.deletions, chain.templates
-    chunks = (min(ROWS, len(rows)), rows.shape[1])
-    group.create_dataset("msa", data=rows, chunks=chunks, compression="gzip", compression_opts=1)
-    cut = group.create_group("deletions")
-    for name in ("rows", "columns", "counts"):
-        cut[name] = getattr(deletions, name)
-    group["profile"] = chain.profile
-    known = group.create_group("templates")
-    known["aatype"], known["sum_probs"] = templates.aatype, templates.sum_probs
-    known["positions"] = templates.positions
-    known["mask"] = np.packbits(templates.mask, axis=-1)
-
-
-def _row(key: str, chain: Chain) -> tuple[Any, ...]:
-    """Return what the table says of a chain."""
-    depth, templates = len(chain.alignment.rows), len(chain.templates.sum_probs)
-    return (chain.name, key, chain.length, depth, templates, chain.cluster, chain.resolution, chain.date)
-
-
-def _write_table(table: h5py.Group, rows: Sequence[tuple[Any, ...]]) -> None:
-    import h5py
-
-    columns = zip(*rows, strict=True) if rows else [()] * len(TABLE)
-    for (name, kind), column in zip(TABLE.items(), columns, strict=True):
-        table[name] = np.array(column, dtype=h5py.string_dtype() if kind is str else kind)
+COLUMNS = tuple(column.name for column in fields(Table))
+TEXTS = ("name", "sequence", "date")
 
 
 @dataclass(frozen=True)
 class Shards:
-    """The chains of one or several shards; `places` tells the file of each, the others are columns of the table.
+    """The chains of one or several shards, which are opened when they are first read from.
 
-    `digest` is the same for the same chains in the same order, whatever the files are called.
+    `places` tells which of the paths has each chain, `digest` is equal for equal chains, whatever the files are called.
+    An instance may go to other processes and threads.
     """
 
-    files: tuple[h5py.File, ...]
+    paths: tuple[Path, ...]
     places: tuple[int, ...]
-    names: tuple[str, ...]
-    keys: tuple[str, ...]
-    lengths: tuple[int, ...]
-    clusters: tuple[int, ...]
-    resolutions: tuple[float, ...]
-    dates: tuple[str, ...]
-    digest: str = field(compare=False)
+    chains: Table
+    digest: str
+    _open: dict[tuple[int, int], h5py.File] = field(default_factory=dict, repr=False, compare=False)
 
     def __len__(self) -> int:
-        return len(self.names)
+        return len(self.chains)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_open": {}}
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of the chains."""
+        return self.chains.name
+
+    @property
+    def lengths(self) -> tuple[int, ...]:
+        """The number of residues of each chain."""
+        return self.chains.length
+
+    @property
+    def clusters(self) -> tuple[int, ...]:
+        """How many chains are in the cluster of each."""
+        return self.chains.cluster
+
+    def position(self, name: str) -> int:
+        """Return the position of a chain; raises InputRefusedError where there is none of that name."""
+        if name not in self.names:
+            subject = str(self.paths[0].parent if len(self.paths) > 1 else self.paths[0])
+            raise InputRefusedError(f"there is no chain {name} in it", subject=subject, remedy="See `sartor inspect`")
+        return self.names.index(name)
 
     def load(self, position: int) -> Chain:
         """Read a chain; raises InputRefusedError where the shard is damaged."""
-        file, name = self.files[self.places[position]], self.names[position]
+        place = self.places[position]
         try:
-            return _read_chain(file, self, position)
-        except (KeyError, OSError, ValueError, TypeError) as error:
-            raise damaged(f"the chain {name} in it can't be read ({error})", str(file.filename)) from None
+            return _read_chain(self._file(place), self.chains, position)
+        except _DAMAGE as error:
+            reason = f"chain {self.names[position]} can't be read ({error})"
+            raise damaged(reason, str(self.paths[place])) from error
 
     def close(self) -> None:
-        """Close the files."""
-        for file in self.files:
+        """Close the files that are open."""
+        for file in self._open.values():
             file.close()
+        self._open.clear()
 
-
-def _read_chain(file: h5py.File, shards: Shards, position: int) -> Chain:
-    shared, own = file["sequences"][shards.keys[position]], file["chains"][shards.names[position]]
-    rows, cut = shared["msa"][:], shared["deletions"]
-    deletions = Deletions(cut["rows"][:], cut["columns"][:], cut["counts"][:])
-    known = shared["templates"]
-    templates = Templates(known["aatype"][:], known["positions"][:], _mask(known["mask"][:]), known["sum_probs"][:])
-    return Chain(
-        shards.names[position],
-        rows[0],
-        Alignment(rows, deletions),
-        shared["profile"][:],
-        templates,
-        own["positions"][:],
-        _mask(own["mask"][:]),
-        shards.resolutions[position],
-        shards.dates[position],
-        shards.clusters[position],
-    )
-
-
-def _mask(packed: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    return np.unpackbits(packed, axis=-1, count=37).astype(bool)
+    def _file(self, place: int) -> h5py.File:
+        # A file that was open before a fork shares its offset with the other process.
+        key = (os.getpid(), place)
+        if key not in self._open:
+            self._open[key] = open_hdf5(self.paths[place])
+        return self._open[key]
 
 
 def open_shards(path: str | Path) -> Shards:
     """Open a shard, or all shards of a folder in the order of their names.
 
-    Raises InputRefusedError for what is missing, damaged, foreign, or has no chains.
+    Raises InputRefusedError for what is missing, damaged or foreign, has no chains, or has one twice.
     """
+    paths = shard_paths(path)
+    tables = [read_table(one) for one in paths]
+    table = sum(tables, Table())
+    if not len(table):
+        raise InputRefusedError("there are no chains in it", subject=str(path), remedy="See the report of fold-pack")
+    if len(set(table.name)) < len(table):
+        twice = sorted(name for name in set(table.name) if table.name.count(name) > 1)
+        reason = f"chain {twice[0]} is in it twice"
+        raise InputRefusedError(reason, subject=str(path), remedy="Pack into a folder of its own")
+    places = tuple(place for place, one in enumerate(tables) for _ in range(len(one)))
+    digest = hashlib.sha256(repr([getattr(table, column) for column in COLUMNS]).encode()).hexdigest()
+    return Shards(paths, places, table, digest)
+
+
+def shard_paths(path: str | Path) -> tuple[Path, ...]:
+    """Return the shards that a path names; raises InputRefusedError for a folder without any."""
     path = Path(path)
-    found = sorted(path.glob("*.h5")) if path.is_dir() else [path]
+    if not path.is_dir():
+        return (path,)
+    found = tuple(sorted(one for one in path.glob(f"*{SUFFIX}") if not one.name.startswith(".")))
     if not found:
-        remedy = "Make shards with sartor fold-pack"
-        raise InputRefusedError("there are no shards in this folder", subject=str(path), remedy=remedy)
-    files = tuple(_open(one) for one in found)
-    columns: dict[str, list[Any]] = {name: [] for name in TABLE}
-    places: list[int] = []
-    for number, file in enumerate(files):
-        table = _table(file)
-        places += [number] * len(table["name"])
-        for name in TABLE:
-            columns[name] += table[name]
-    if not places:
-        raise InputRefusedError(
-            "there are no chains in it", subject=str(path), remedy="Pack some with sartor fold-pack"
-        )
-    digest = hashlib.sha256(repr([columns[name] for name in TABLE]).encode()).hexdigest()
-    chosen = (columns[name] for name in ("name", "sequence", "length", "cluster", "resolution", "date"))
-    return Shards(files, tuple(places), *(tuple(column) for column in chosen), digest)  # type: ignore[arg-type]
+        reason = "there are no shards in this folder"
+        raise InputRefusedError(reason, subject=str(path), remedy="Make some with `sartor fold-pack`")
+    return found
 
 
-def _open(path: Path) -> h5py.File:
-    file = open_hdf5(path)
+def read_table(path: Path) -> Table:
+    """Read the table of a shard; raises InputRefusedError for another kind of file, another schema and damage."""
+    with open_hdf5(path) as file:
+        require_shard(file, str(path))
+        try:
+            return _table(file["table"])
+        except _DAMAGE as error:
+            raise damaged(f"its table can't be read ({error})", str(path)) from error
+
+
+def require_shard(file: h5py.File, subject: str) -> None:
+    """Raise InputRefusedError unless an open file is a shard of the schema that we know."""
     if file.attrs.get("kind") != KIND:
-        file.close()
-        remedy = "Give shards that sartor fold-pack made"
-        raise InputRefusedError("it is no shard of proteins", subject=str(path), remedy=remedy)
+        raise InputRefusedError("this is no shard of proteins", subject=subject, remedy="Give shards of fold-pack")
     if file.attrs.get("schema") != SCHEMA:
         found = file.attrs.get("schema")
-        file.close()
-        remedy = "Pack it again with this version"
-        raise InputRefusedError(f"its schema is {found}, not {SCHEMA}", subject=str(path), remedy=remedy)
-    return file
+        raise InputRefusedError(f"its schema is {found}, not {SCHEMA}", subject=subject, remedy="Pack it again")
 
 
-def _table(file: h5py.File) -> dict[str, list[Any]]:
-    """Read the table of a shard; raises InputRefusedError where it is damaged."""
+def _table(group: h5py.Group) -> Table:
+    columns: dict[str, tuple[Any, ...]] = {}
+    for name in COLUMNS:
+        values = group[name][()].tolist()
+        columns[name] = tuple(value.decode() for value in values) if name in TEXTS else tuple(values)
+    assert len({len(column) for column in columns.values()}) == 1, "its columns differ in length"
+    return Table(**columns)
+
+
+def _read_chain(file: h5py.File, table: Table, position: int) -> Chain:
+    shared, own = file["sequences"][table.sequence[position]], file["chains"][table.name[position]]
+    msa, cut = shared["msa"][()], shared["deletions"][()]
+    length = table.length[position]
+    positions, mask = own["positions"][()], unpacked(own["mask"][()])
+    assert msa.shape == (table.depth[position], length), f"its alignment is {msa.shape}"
+    assert positions.shape == (length, ATOMS, 3), f"its positions are {positions.shape}"
+    chain = Chain(
+        name=table.name[position],
+        aatype=np.minimum(msa[0], 20),
+        msa=msa,
+        deletions=Deletions(cut[:, 0].copy(), cut[:, 1].copy(), cut[:, 2].astype(np.uint16)),
+        profile=shared["profile"][()],
+        templates=_read_templates(shared, own["templates"][()], length),
+        positions=positions,
+        mask=mask,
+        resolution=table.resolution[position],
+        date=table.date[position],
+        cluster=table.cluster[position],
+    )
+    _check(chain)
+    return chain
+
+
+def _check(chain: Chain) -> None:
+    """Assert what compiled code takes for granted, as it would read past the end of an array otherwise."""
+    depth, length = chain.msa.shape
+    cut = chain.deletions
+    assert chain.msa.max(initial=0) <= 21, "its alignment has unknown classes"
+    assert chain.profile.shape == (length, 22), f"its profile is {chain.profile.shape}"
+    assert chain.mask.shape == (length, ATOMS), f"its mask is {chain.mask.shape}"
+    assert ((cut.rows >= 0) & (cut.rows < depth)).all(), "its deletions are outside the alignment"
+    assert ((cut.columns >= 0) & (cut.columns < length)).all(), "its deletions are outside the alignment"
+    assert (np.diff(cut.rows) >= 0).all(), "its deletions are out of order"
+
+
+def _read_templates(shared: h5py.Group, chosen: NDArray[np.uint16], length: int) -> Templates:
+    """Read the templates of a sequence that a chain may see, in its order."""
+    if not len(chosen):
+        return no_templates(length)
+    group = shared["templates"]
+    # HDF5 reads in ascending order only.
+    ascending, order = np.unique(chosen, return_inverse=True)
+    aatype, positions, mask, sum_probs, names = (
+        group[name][ascending][order] for name in ("aatype", "positions", "mask", "sum_probs", "names")
+    )
+    count = len(chosen)
+    assert aatype.shape == (count, length), f"its templates are {aatype.shape}"
+    assert positions.shape == (count, length, ATOMS, 3), f"its templates are {positions.shape}"
+    return Templates(tuple(name.decode() for name in names), aatype, positions, unpacked(mask), sum_probs)
+
+
+def packed(mask: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    """Return a mask of atoms (..., 37) as bits (..., 5)."""
+    return np.packbits(mask, axis=-1)
+
+
+def unpacked(bits: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """Return the mask of atoms (..., 37) of bits (..., 5)."""
+    return np.unpackbits(bits, axis=-1, count=ATOMS).astype(bool)
+
+
+def key_of(aatype: NDArray[np.uint8]) -> str:
+    """Return the name under which a sequence (L,) is stored."""
+    return hashlib.sha256(aatype.tobytes()).hexdigest()[:16]
+
+
+def read_summary(file: h5py.File, subject: str) -> dict[str, Any]:
+    """Return what an open shard tells of its packing; raises InputRefusedError where it is damaged."""
     try:
-        table = {name: file["table"][name][:].tolist() for name in TABLE}
-    except (KeyError, OSError, ValueError, TypeError) as error:
-        raise damaged(f"its table can't be read ({error})", str(file.filename)) from None
-    for name in ("name", "sequence", "date"):
-        table[name] = [one.decode("utf-8") for one in table[name]]
-    if len({len(column) for column in table.values()}) != 1:
-        raise damaged("the columns of its table differ in length", str(file.filename))
-    return table
+        summary = json.loads(file[SUMMARY][()])
+        assert isinstance(summary, dict)
+    except _DAMAGE as error:
+        raise damaged("its summary can't be read", subject) from error
+    return summary

@@ -1,147 +1,160 @@
-"""Templates of a sequence: hits of HHsearch put onto the residues of the structures that they name."""
+"""Templates of a sequence: hits of HHsearch put onto the residues of the structures that they name.
+
+Which hits count is AlphaFold's choice (supplementary 1.2.3 and its data pipeline): no hit to the entry itself, none
+that was released after a date or less than sixty days before the chain, none that covers little of the chain or is a
+piece of it. L residues of the chain, T templates.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date, timedelta
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
-from sartor.tools.fold.alphabet import GAP, encode
+from sartor.tools.fold.align import align
+from sartor.tools.fold.alphabet import GAP, decode, encode
 from sartor.tools.fold.parse.hhr import Hit
 from sartor.tools.fold.parse.mmcif import Structure
-from sartor.tools.fold.store import Templates, no_templates
+from sartor.tools.fold.store import ATOMS, Templates, no_templates
 
-MATCH, MISMATCH, OPEN, EXTEND = 5, -4, -11, -1
-"""Scores of an alignment of a chain with itself, of which some residues are missing on one side."""
+LEAST_SHARE, LEAST_LENGTH, LEAST_ATOMS = 0.1, 10, 5
+"""A template covers more than this share of the chain, has so many residues, and so many atoms."""
 
-LEAST_SHARE = 0.1
-"""Of the query's residues that a template covers, at least (AlphaFold 2, supplementary 1.2.3)."""
+PIECE_SHARE = 0.95
+"""A template that is a piece of the chain is left out when it is longer than this share of it."""
 
-SAME_SHARE = 0.95
-"""Of the query that a template which is a piece of the query itself would cover: it is left out."""
+LEAST_ALIKE = 0.9
+"""Share of equal residues between a hit and the structure that it names, below which it is another one."""
+
+DAYS_BEFORE = 60
+
+Lookup = Callable[[str, str], "Structure | str"]
+"""Finds a chain by the code of its entry and its name, or tells why it can't."""
+
+
+@dataclass(frozen=True)
+class Viewer:
+    """A chain that may see templates: its entry, and the last date of their release, empty for any."""
+
+    code: str
+    latest: str
 
 
 @dataclass(frozen=True)
 class Found:
-    """Templates, and why hits were left out, one line each."""
+    """Templates of a sequence, which of them each viewer may see, and how many hits were left out for which reason."""
 
     templates: Templates
-    dropped: tuple[str, ...]
+    chosen: tuple[tuple[int, ...], ...]
+    left_out: Mapping[str, int]
 
 
-Lookup = Callable[[str, str], Structure | None]
-"""Finds a chain by PDB code and chain name."""
+@dataclass(frozen=True)
+class Placed:
+    """A structure on the places of a sequence: aatype (L,), positions (L, 37, 3), mask (L, 37)."""
+
+    aatype: NDArray[np.uint8]
+    positions: NDArray[np.float32]
+    mask: NDArray[np.bool_]
+
+
+def latest_for(released: str, latest: str) -> str:
+    """Return the last date of templates of a chain, by its own date and by one for all; empty where neither is told."""
+    own = str(date.fromisoformat(released) - timedelta(DAYS_BEFORE)) if released else ""
+    return min((one for one in (own, latest) if one), default="")
 
 
 def find_templates(
-    hits: Sequence[Hit], query: NDArray[np.uint8], lookup: Lookup, code: str, latest: str, most: int
+    hits: Sequence[Hit], query: NDArray[np.uint8], viewers: Sequence[Viewer], lookup: Lookup, most: int
 ) -> Found:
-    """Take up to `most` hits, the surest first, that were released by a date and are not the entry itself."""
-    made: list[tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.bool_], float]] = []
-    dropped: list[str] = []
+    """Take, for each viewer, up to `most` hits that it may see, the surest first."""
+    made: list[tuple[Hit, Placed]] = []
+    chosen: list[list[int]] = [[] for _ in viewers]
+    left_out: Counter[str] = Counter()
     for hit in sorted(hits, key=lambda one: -one.sum_probs):
-        if len(made) == most:
+        waiting = [number for number, own in enumerate(chosen) if len(own) < most]
+        if not waiting:
             break
-        structure = lookup(hit.code, hit.chain)
-        reason = _reason(hit, structure, query, code, latest)
-        if reason or structure is None:
-            dropped.append(f"{hit.code}_{hit.chain}: {reason}")
-        else:
-            made.append((*place(hit, structure, len(query)), hit.sum_probs))
-    return Found(_stacked(made, len(query)), tuple(dropped))
+        structure = _prefilter(hit, query) or lookup(hit.code, hit.chain)
+        reasons = [_hidden(viewers[number], hit, structure) for number in waiting]
+        placed = reasons[0] if all(reasons) else _placed(hit, structure, query)
+        if isinstance(placed, str):
+            left_out[placed] += 1
+            continue
+        made.append((hit, placed))
+        for number, reason in zip(waiting, reasons, strict=True):
+            if not reason:
+                chosen[number].append(len(made) - 1)
+    return Found(_stacked(made, len(query)), tuple(map(tuple, chosen)), dict(left_out))
 
 
-def _reason(hit: Hit, structure: Structure | None, query: NDArray[np.uint8], code: str, latest: str) -> str:
-    """Return why a hit is no template, empty where it is one."""
-    pairs = hit.pairs()
-    whole = "".join("ARNDCQEGHILKMFPSTWYVX"[number] for number in query)
-    if hit.code == code:
-        return "it is the entry itself"
-    if structure is None:
-        return "its structure is not there"
-    if latest and (not structure.date or structure.date > latest):
-        return f"it was released on {structure.date or 'an unknown date'}"
-    if len(pairs) < LEAST_SHARE * len(query):
-        return "it covers too little"
-    if hit.letters in whole and len(hit.letters) >= SAME_SHARE * len(query):
+def _prefilter(hit: Hit, query: NDArray[np.uint8]) -> str:
+    """Return why a hit is no template for anyone, empty where it may be one."""
+    letters = hit.letters
+    if len(hit.pairs()) <= LEAST_SHARE * len(query):
+        return "it covers too little of the chain"
+    if letters in decode(query) and len(letters) > PIECE_SHARE * len(query):
         return "it is a piece of the chain itself"
-    return "" if structure.seen.any() else "no atom of it was seen"
+    return "it is too short" if len(letters) < LEAST_LENGTH else ""
 
 
-def place(
-    hit: Hit, structure: Structure, length: int
-) -> tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.bool_]]:
-    """Return aatype (L,), positions (L, 37, 3) and mask (L, 37) of a template in the places of the query.
+def _hidden(viewer: Viewer, hit: Hit, structure: Structure | str) -> str:
+    """Return why a viewer may not see a hit, empty where it may."""
+    if hit.code == viewer.code:
+        return "it is of the same entry"
+    if isinstance(structure, str):
+        return structure
+    if viewer.latest and not structure.date:
+        return "the date of its release is not told"
+    return "it was released too late" if viewer.latest and structure.date > viewer.latest else ""
 
-    The letters of a hit and of the structure may differ, as databases do; one is aligned to the other first.
+
+def _placed(hit: Hit, structure: Structure | str, query: NDArray[np.uint8]) -> Placed | str:
+    """Put the structure of a hit onto the places of the query, or tell why it can't be."""
+    assert not isinstance(structure, str), "a hit without structure is hidden from everyone"
+    where = locate(hit, structure)
+    letters, sequence = encode(hit.letters), encode(structure.sequence)
+    equal = sum(letters[at] == sequence[place] for at, place in enumerate(where) if place >= 0)
+    if equal < LEAST_ALIKE * min(len(letters), len(sequence)):
+        return "its structure has another sequence"
+    found = _place(hit, structure, where, len(query))
+    return found if found.mask.sum() >= LEAST_ATOMS else "no atom of it was seen"
+
+
+def locate(hit: Hit, structure: Structure) -> NDArray[np.int64]:
+    """Return the residue of the structure for each letter of a hit, or -1.
+
+    It is where the hit says, or else where its letters stand, or else where most of them do.
     """
+    letters, sequence = hit.letters, structure.sequence
+    starts = (hit.template_start, sequence.find(letters))
+    for start in starts:
+        if start >= 0 and sequence[start : start + len(letters)] == letters:
+            return np.arange(start, start + len(letters))
+    return align(encode(letters), encode(sequence))
+
+
+def _place(hit: Hit, structure: Structure, where: NDArray[np.int64], length: int) -> Placed:
+    pairs = np.array([(at, where[other]) for at, other in hit.pairs() if at < length and where[other] >= 0], np.int64)
+    to, source = pairs.reshape(-1, 2).T
     aatype = np.full(length, GAP, np.uint8)
-    positions, mask = np.zeros((length, 37, 3), np.float32), np.zeros((length, 37), bool)
-    letters, chain = encode(hit.letters), encode(structure.sequence)
-    where = align(letters, chain)
-    for at, other in hit.pairs():
-        aatype[at] = letters[other]
-        if where[other] >= 0:
-            positions[at], mask[at] = structure.positions[where[other]], structure.seen[where[other]]
-    positions[~mask] = 0.0
-    return aatype, positions, mask
+    positions, mask = np.zeros((length, ATOMS, 3), np.float32), np.zeros((length, ATOMS), bool)
+    aatype[to] = encode(structure.sequence)[source]
+    positions[to], mask[to] = structure.positions[source], structure.seen[source]
+    return Placed(aatype, positions, mask)
 
 
-@njit(nogil=True, cache=True, error_model="numpy")  # type: ignore[untyped-decorator]
-def align(short: NDArray[np.uint8], chain: NDArray[np.uint8]) -> NDArray[np.int64]:
-    """Align all of a sequence (n,) to any part of another (m,); return the place of each residue there, or -1.
-
-    Needleman and Wunsch's recurrence with the gaps of Gotoh (1982); gaps at the ends of the other cost nothing.
-    """
-    n, m = len(short), len(chain)
-    low = -(1 << 30)
-    best = np.full((3, n + 1, m + 1), low, np.int64)
-    came = np.zeros((3, n + 1, m + 1), np.uint8)
-    best[0, 0, :] = 0
-    for i in range(1, n + 1):
-        best[2, i, 0] = OPEN + EXTEND * (i - 1)
-        came[2, i, 0] = 2 if i > 1 else 0
-        for j in range(1, m + 1):
-            score = MATCH if short[i - 1] == chain[j - 1] else MISMATCH
-            state = 0
-            for other in range(1, 3):
-                if best[other, i - 1, j - 1] > best[state, i - 1, j - 1]:
-                    state = other
-            best[0, i, j] = best[state, i - 1, j - 1] + score
-            came[0, i, j] = state
-            opened, extended = best[0, i, j - 1] + OPEN, best[1, i, j - 1] + EXTEND
-            best[1, i, j] = max(opened, extended)
-            came[1, i, j] = 0 if opened >= extended else 1
-            opened, extended = best[0, i - 1, j] + OPEN, best[2, i - 1, j] + EXTEND
-            best[2, i, j] = max(opened, extended)
-            came[2, i, j] = 0 if opened >= extended else 2
-    state, j = 0, 0
-    for column in range(m + 1):
-        for other in range(3):
-            if best[other, n, column] > best[state, n, j]:
-                state, j = other, column
-    where = np.full(n, -1, np.int64)
-    i = n
-    while i > 0:
-        before = came[state, i, j]
-        if state == 0:
-            where[i - 1] = j - 1
-            i, j = i - 1, j - 1
-        elif state == 1:
-            j -= 1
-        else:
-            i -= 1
-        state = before
-    return where
-
-
-def _stacked(
-    made: Sequence[tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.bool_], float]], length: int
-) -> Templates:
+def _stacked(made: Sequence[tuple[Hit, Placed]], length: int) -> Templates:
     if not made:
         return no_templates(length)
-    aatype, positions, mask, sure = zip(*made, strict=True)
-    return Templates(np.stack(aatype), np.stack(positions), np.stack(mask), np.array(sure, np.float32))
+    return Templates(
+        tuple(hit.name for hit, _ in made),
+        np.stack([placed.aatype for _, placed in made]),
+        np.stack([placed.positions for _, placed in made]),
+        np.stack([placed.mask for _, placed in made]),
+        np.array([hit.sum_probs for hit, _ in made], np.float32),
+    )

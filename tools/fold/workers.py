@@ -11,51 +11,62 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from itertools import islice
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from sartor.share.errors import UnavailableError
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
+Shared = TypeVar("Shared")
 
 AHEAD = 2
 """Jobs for each process that are begun before the first result is taken."""
 
 _PR_SET_PDEATHSIG = 1
 
+_handed: list[Any] = []
+"""What the work and all jobs of a worker process share: sent once, not with each job."""
 
-def spread(work: Callable[[Job], Result], jobs: Iterable[Job], processes: int) -> Iterator[Result]:
+
+def spread(
+    work: Callable[[Job, Shared], Result], jobs: Iterable[Job], shared: Shared, processes: int
+) -> Iterator[Result]:
     """Yield the results of jobs in their order; with one process the work is done right here.
 
     Raises what a job raises, and UnavailableError where a process was killed.
     """
     if processes == 1:
-        yield from map(work, jobs)
+        yield from (work(job, shared) for job in jobs)
         return
     context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(processes, context, _settle, (os.getpid(),))
+    pool = ProcessPoolExecutor(processes, context, _settle, (os.getpid(), work, shared))
     try:
-        yield from _in_order(pool, work, iter(jobs), processes * AHEAD)
+        yield from _in_order(pool, iter(jobs), processes * AHEAD)
     except BrokenProcessPool:
         remedy = "Use fewer of them with -@, or a machine with more memory"
-        raise UnavailableError("a worker process was killed", remedy=remedy) from None
+        raise UnavailableError("a worker process died", remedy=remedy) from None
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _in_order(
-    pool: ProcessPoolExecutor, work: Callable[[Job], Result], jobs: Iterator[Job], most: int
-) -> Iterator[Result]:
-    running: deque[Future[Result]] = deque(pool.submit(work, job) for job in islice(jobs, most))
+def _in_order(pool: ProcessPoolExecutor, jobs: Iterator[Any], most: int) -> Iterator[Any]:
+    running: deque[Future[Any]] = deque(pool.submit(_do, job) for job in islice(jobs, most))
     while running:
         result = running.popleft().result()
-        running.extend(pool.submit(work, job) for job in islice(jobs, 1))
+        running.extend(pool.submit(_do, job) for job in islice(jobs, 1))
         yield result
 
 
-def _settle(parent: int) -> None:
+def _do(job: Any) -> Any:
+    work, shared = _handed
+    return work(job, shared)
+
+
+def _settle(parent: int, work: Callable[[Any, Any], Any], shared: Any) -> None:
     """Let a worker end with its parent, and leave Ctrl-C to it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    # The parent may have ended before the line above.
     if os.getppid() != parent:
         os.kill(os.getpid(), signal.SIGKILL)
+    _handed[:] = (work, shared)

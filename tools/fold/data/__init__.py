@@ -1,1 +1,1 @@
-"""Training features on small integers: what is drawn, from which rows, and what clusters of rows look like."""
+"""From a chain to a training sample: what is drawn and how it is summarised, compiled, on small integers."""

@@ -1,4 +1,4 @@
-"""How samples are made from chains (AlphaFold 2, supplementary information, sections 1.2.3 to 1.2.8, and table 4)."""
+"""How samples are made from chains (AlphaFold 2, supplementary information, sections 1.2.3 to 1.2.9, and table 4)."""
 
 from __future__ import annotations
 
@@ -7,12 +7,15 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class DataConfig:
-    """Sizes of a sample, and the chances of everything that is drawn.
+    """The sizes of a sample, and the chances of everything that is drawn.
 
-    `clusters` are the rows of the MSA that the model sees as such, `extra` those that it sees coarsely. Of all rows,
-    `deleted_blocks` runs of `deleted_share` each are left out first. A residue of a cluster is masked with chance
-    `masked` and then, with the next three chances, is any residue, one from the column's profile, or itself; else it is
-    the mask. `unknown` is the chance of any residue to become unknown.
+    `clusters` are the rows of the alignment that the model sees as such, `extra` those that it sees less closely.
+    Before they are drawn, `deleted_blocks` blocks with a share `deleted_share` of all rows each are left out (1.2.6).
+    A residue of a cluster is masked with chance `masked`; then it becomes any residue with chance `masked_uniform`,
+    one of its column's profile with `masked_profile`, stays with `masked_same`, and is hidden otherwise (1.2.7). At
+    most `templates` of the `template_pool` surest templates are seen (1.2.3), up to `recycles` iterations come after
+    the first, and a share `clamped` of the samples has its backbone loss clamped. `unknown` is the chance of any
+    residue to be replaced by an unknown one.
     """
 
     crop_size: int = 256
@@ -32,19 +35,27 @@ class DataConfig:
 
     def __post_init__(self) -> None:
         """Raise ValueError where the numbers can't go together."""
-        if min(self.crop_size, self.clusters, self.extra) < 1 or min(self.templates, self.recycles) < 0:
-            raise ValueError("sizes of 'data' are at least 1, templates and recycles at least 0")
+        if min(self.crop_size, self.clusters) < 1:
+            raise ValueError("data.crop_size and data.clusters are at least 1")
+        counts = ("extra", "templates", "template_pool", "recycles", "deleted_blocks")
+        for name in counts:
+            if getattr(self, name) < 0:
+                raise ValueError(f"data.{name} is at least 0")
+        shares = ("deleted_share", "masked", "masked_uniform", "masked_profile", "masked_same", "unknown", "clamped")
+        for name in shares:
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"data.{name} is from 0 to 1")
         if self.masked_uniform + self.masked_profile + self.masked_same > 1:
-            raise ValueError("data.masked_uniform, masked_profile and masked_same are more than 1 in all")
+            raise ValueError("data.masked_uniform, masked_profile and masked_same are at most 1 together")
 
     @classmethod
     def initial_training(cls) -> DataConfig:
-        """Return the sizes of initial training; four of 128 clusters give way to templates."""
+        """Return the sizes of initial training: four of 128 clusters give way to templates."""
         return cls(clusters=124)
 
     @classmethod
     def finetuning(cls) -> DataConfig:
-        """Return the sizes of fine-tuning."""
+        """Return the sizes of fine-tuning: four of 512 clusters give way to templates."""
         return cls(crop_size=384, clusters=508, extra=5120)
 
     @classmethod

@@ -1,4 +1,7 @@
-"""Deletions of rows and clusters, from where they are few: never a whole matrix of an alignment."""
+"""What was cut out of rows to align them: sparse in the store, dense for the few rows that a model sees.
+
+Shapes: D rows of the alignment, K chosen ones, J places of deletions, S clusters, N columns of a crop.
+"""
 
 from __future__ import annotations
 
@@ -11,39 +14,41 @@ from sartor.tools.fold.parse.alignment import Deletions
 Indices = NDArray[np.int64]
 
 
-def of_rows(deletions: Deletions, depth: int, rows: Indices, crop: slice) -> NDArray[np.uint16]:
-    """Return the deletions (n, N) of some of `depth` rows in a crop."""
-    out = np.zeros((len(rows), crop.stop - crop.start), np.uint16)
-    home = np.full(depth, -1, np.int64)
-    home[rows] = np.arange(len(rows))
-    _scatter(deletions.rows, deletions.columns, deletions.counts, home, crop.start, out)
-    return out
+def starts_of(deletions: Deletions, depth: int) -> Indices:
+    """Return where the deletions of each row begin, and the end (D + 1,)."""
+    return np.searchsorted(deletions.rows, np.arange(depth + 1)).astype(np.int64)
 
 
-def of_clusters(
-    deletions: Deletions, depth: int, centres: Indices, extra: Indices, cluster: NDArray[np.int32], crop: slice
-) -> NDArray[np.float32]:
-    """Return the sum of deletions (S, N) over the rows of each cluster, its centre included, in a crop."""
-    out = np.zeros((len(centres), crop.stop - crop.start), np.float32)
-    home = np.full(depth, -1, np.int64)
-    home[extra] = cluster
-    home[centres] = np.arange(len(centres))
-    _scatter(deletions.rows, deletions.columns, deletions.counts, home, crop.start, out)
-    return out
+def dense(deletions: Deletions, starts: Indices, chosen: Indices, crop: slice, out: NDArray[np.uint16]) -> None:
+    """Write the deletions of chosen rows (K,) in a crop into `out` (K, N), which is zero."""
+    _dense(deletions.columns, deletions.counts, starts, chosen, crop.start, crop.stop, out)
 
 
-@njit(nogil=True, cache=True, error_model="numpy")  # type: ignore[untyped-decorator]
-def _scatter(
-    rows: NDArray[np.int32],
-    columns: NDArray[np.int32],
-    counts: NDArray[np.uint16],
-    home: Indices,
-    start: int,
+@njit(nogil=True, cache=True, error_model="numpy")
+def _dense(
+    columns: NDArray[np.int32], counts: NDArray[np.uint16], starts: Indices, chosen: Indices, first: int, end: int,
+    out: NDArray[np.uint16],
+) -> None:  # fmt: skip
+    for place in range(len(chosen)):
+        for at in range(starts[chosen[place]], starts[chosen[place] + 1]):
+            if first <= columns[at] < end:
+                out[place, columns[at] - first] = counts[at]
+
+
+def add(
+    deletions: Deletions, starts: Indices, chosen: Indices, cluster: NDArray[np.int32], crop: slice,
     out: NDArray[np.float32],
-) -> None:
-    """Add each count to the row of `out` that is the home of its row, where it has one."""
-    length = out.shape[1]
-    for number in range(len(rows)):
-        row, column = home[rows[number]], columns[number] - start
-        if row >= 0 and 0 <= column < length:
-            out[row, column] += counts[number]
+) -> None:  # fmt: skip
+    """Add the deletions of chosen rows (K,) in a crop to those of the clusters (K,) they are in: `out` (S, N)."""
+    _add(deletions.columns, deletions.counts, starts, chosen, cluster, crop.start, crop.stop, out)
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _add(
+    columns: NDArray[np.int32], counts: NDArray[np.uint16], starts: Indices, chosen: Indices,
+    cluster: NDArray[np.int32], first: int, end: int, out: NDArray[np.float32],
+) -> None:  # fmt: skip
+    for place in range(len(chosen)):
+        for at in range(starts[chosen[place]], starts[chosen[place] + 1]):
+            if first <= columns[at] < end:
+                out[cluster[place], columns[at] - first] += np.float32(counts[at])

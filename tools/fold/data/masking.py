@@ -1,4 +1,7 @@
-"""Residues of clusters hidden, for the model to guess (BERT's task; supplementary 1.2.7)."""
+"""Residues hidden for the model to guess, and residues made unknown (AlphaFold 2, supplementary 1.2.7).
+
+Shapes: S rows, L columns.
+"""
 
 from __future__ import annotations
 
@@ -6,71 +9,66 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from sartor.tools.fold.alphabet import MASKED
+from sartor.tools.fold.alphabet import MASKED, RESIDUES, UNKNOWN
 from sartor.tools.fold.data.config import DataConfig
-from sartor.tools.fold.data.random import KIND, MASK, UNKNOWN, key_of, uniform
+from sartor.tools.fold.data.draws import Purpose, key_of, uniform
+
+Rows = NDArray[np.uint8]
+_KINDS = len(RESIDUES)
 
 
-def mask_rows(
-    rows: NDArray[np.uint8], profile: NDArray[np.float32], config: DataConfig, *seed: int
-) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """Return rows (S, L) with some residues replaced, and which were chosen (S, L); `profile` is (L, 22)."""
-    chances = np.array([config.masked_uniform, config.masked_profile, config.masked_same])
-    where, kind = key_of(*seed, MASK), key_of(*seed, KIND)
-    return _mask(rows, profile, config.masked, np.cumsum(chances), where, kind)  # type: ignore[no-any-return]
+def mask_rows(rows: Rows, profile: NDArray[np.float32], config: DataConfig, *drawn: int) -> tuple[Rows, Rows]:
+    """Return rows (S, L) with masked residues replaced, and which are masked (S, L); `profile` is (L, 22)."""
+    upto = np.cumsum([config.masked_uniform, config.masked_profile, config.masked_same])
+    keys = (key_of(*drawn, Purpose.MASK), key_of(*drawn, Purpose.REPLACEMENT))
+    return _mask_rows(rows, np.cumsum(profile, axis=1, dtype=np.float64), config.masked, upto, *keys)
 
 
-@njit(nogil=True, cache=True, error_model="numpy")  # type: ignore[untyped-decorator]
-def _mask(
-    rows: NDArray[np.uint8],
-    profile: NDArray[np.float32],
-    share: float,
-    upto: NDArray[np.float64],
-    where: np.uint64,
-    kind: np.uint64,
-) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+@njit(nogil=True, cache=True, error_model="numpy")
+def _mask_rows(
+    rows: Rows, sums: NDArray[np.float64], share: float, upto: NDArray[np.float64], where: np.uint64, what: np.uint64
+) -> tuple[Rows, Rows]:
     out, chosen = rows.copy(), np.zeros(rows.shape, np.uint8)
     depth, length = rows.shape
     for row in range(depth):
         for column in range(length):
-            counter = row * length + column
-            if uniform(where, counter) >= share:
-                continue
-            chosen[row, column] = 1
-            draw = uniform(kind, counter)
-            if draw < upto[0]:
-                out[row, column] = int(draw / upto[0] * 20)
-            elif draw < upto[1]:
-                out[row, column] = _pick(profile[column], (draw - upto[0]) / (upto[1] - upto[0]))
-            elif draw >= upto[2]:
-                out[row, column] = MASKED
+            place = row * length + column
+            if uniform(where, place) < share:
+                chosen[row, column] = 1
+                out[row, column] = _replacement(rows[row, column], sums[column], upto, uniform(what, place))
     return out, chosen
 
 
-@njit(nogil=True, cache=True, error_model="numpy")  # type: ignore[untyped-decorator]
-def _pick(shares: NDArray[np.float32], draw: float) -> int:
-    """Return the class whose part of the shares, laid end to end, a draw from 0 to 1 falls into."""
-    total = 0.0
-    for one in shares:
-        total += one
-    left = draw * total
-    for number in range(len(shares)):
-        left -= shares[number]
-        if left < 0.0:
-            return number
-    return len(shares) - 1
+@njit(nogil=True, cache=True, error_model="numpy")
+def _replacement(residue: int, sums: NDArray[np.float64], upto: NDArray[np.float64], draw: float) -> int:
+    """Return what a draw from 0 to 1 makes of a masked residue; `sums` are the running sums of its column's profile."""
+    if draw < upto[0]:
+        return min(int(draw / upto[0] * _KINDS), _KINDS - 1)
+    if draw < upto[1]:
+        part = (draw - upto[0]) / (upto[1] - upto[0]) * sums[-1]
+        for kind in range(len(sums)):
+            if part < sums[kind]:
+                return kind
+        return len(sums) - 1
+    return residue if draw < upto[2] else MASKED
 
 
-def make_unknown(rows: NDArray[np.uint8], share: float, *seed: int) -> NDArray[np.uint8]:
-    """Return rows (S, L) in which a share of residues, not of gaps, are unknown."""
-    return _unknown(rows, share, key_of(*seed, UNKNOWN)) if share > 0 else rows  # type: ignore[no-any-return]
+def unknown_rows(rows: Rows, share: float, *drawn: int) -> Rows:
+    """Return rows (D, L) of which a share of the places, gaps apart, is unknown."""
+    return _unknown(rows, share, key_of(*drawn, Purpose.UNKNOWN_ROWS))
 
 
-@njit(nogil=True, cache=True, error_model="numpy")  # type: ignore[untyped-decorator]
-def _unknown(rows: NDArray[np.uint8], share: float, key: np.uint64) -> NDArray[np.uint8]:
+def unknown_residues(aatype: Rows, share: float, *drawn: int) -> Rows:
+    """Return residues (L,) of which a share is unknown."""
+    return _unknown(aatype[None], share, key_of(*drawn, Purpose.UNKNOWN_RESIDUES))[0]
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _unknown(rows: Rows, share: float, key: np.uint64) -> Rows:
     out = rows.copy()
-    flat, source = out.reshape(-1), rows.reshape(-1)
-    for at in range(len(flat)):
-        if source[at] < 20 and uniform(key, at) < share:
-            flat[at] = 20
+    depth, length = rows.shape
+    for row in range(depth):
+        for column in range(length):
+            if rows[row, column] < UNKNOWN and uniform(key, row * length + column) < share:
+                out[row, column] = UNKNOWN
     return out

@@ -1,1 +1,1 @@
-"""Readers of the files that people have: alignments in a3m, Stockholm and hhr, structures in mmCIF."""
+"""Parsers of what biologists have: alignments in a3m and Stockholm, template hits in hhr, structures in mmCIF."""

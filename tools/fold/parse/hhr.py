@@ -1,4 +1,4 @@
-"""Templates in hhr (HHsearch): which residues of which chain are aligned to which of the query, and how surely."""
+"""Template hits in hhr (HHsearch): which residues of which chain are aligned to which of the query, and how surely."""
 
 from __future__ import annotations
 
@@ -7,14 +7,19 @@ from dataclasses import dataclass
 
 from sartor.share.errors import InputRefusedError
 
-_SUMMARY = re.compile(rb"Probab=(\S+).*Sum_probs=(\S+)")
+_SECTION = re.compile(rb"(?m)^No \d+[ \t\r]*$")
+_SUMS = re.compile(rb"Sum_probs=([0-9.]+)")
 _ALIGNED = re.compile(rb"^(Q|T) (\S+)\s+(\d+) (\S+)\s+\d+ \(\d+\)\s*$")
-_SKIPPED = (b"ss_pred", b"ss_conf", b"ss_dssp", b"Consensus")
+_NAME = re.compile(r"([0-9a-zA-Z]{4,})_([0-9a-zA-Z-]+)")
+_REMEDY = "Run HHsearch again"
 
 
 @dataclass(frozen=True)
 class Hit:
-    """One template: its PDB code and chain, and aligned letters of query and template from where each begins."""
+    """A template: its entry and chain, and rows of query and template, gaps included, with where each begins, from 0.
+
+    `sum_probs` is the expected number of residues that are aligned rightly.
+    """
 
     code: str
     chain: str
@@ -24,42 +29,46 @@ class Hit:
     query_start: int
     template_start: int
 
-    def pairs(self) -> list[tuple[int, int]]:
-        """Return the aligned residues: of the query, and of the template's letters without gaps, both from 0."""
-        out, at, other = [], self.query_start, 0
-        for q, t in zip(self.query, self.template, strict=True):
-            if q != "-" and t != "-":
-                out.append((at, other))
-            at, other = at + (q != "-"), other + (t != "-")
-        return out
+    @property
+    def name(self) -> str:
+        """The chain as others name it."""
+        return f"{self.code}_{self.chain}"
 
     @property
     def letters(self) -> str:
-        """The template's letters that take part, without gaps."""
+        """The residues of the template that take part."""
         return self.template.replace("-", "")
+
+    def pairs(self) -> list[tuple[int, int]]:
+        """Return what is aligned: residues of the query, and places in `letters`, both from 0."""
+        out, at, other = [], self.query_start, 0
+        for of_query, of_template in zip(self.query, self.template, strict=True):
+            if of_query != "-" and of_template != "-":
+                out.append((at, other))
+            at, other = at + (of_query != "-"), other + (of_template != "-")
+        return out
 
 
 def parse_hhr(data: bytes, subject: str) -> list[Hit]:
-    """Parse an hhr file into its hits, the best first; raises InputRefusedError for what is none."""
+    """Parse an hhr file into its hits in their order; raises InputRefusedError for what is none, or is damaged."""
     if not data.startswith(b"Query"):
-        raise InputRefusedError("it is not hhr", subject=subject, remedy="Give what HHsearch writes with -o")
-    sections = re.split(rb"(?m)^No \d+\s*$", data)[1:]
-    return [_hit(section, number + 1, subject) for number, section in enumerate(sections)]
+        raise InputRefusedError("it is not in hhr format", subject=subject, remedy="Give what HHsearch writes with -o")
+    return [_hit(section, number, subject) for number, section in enumerate(_SECTION.split(data)[1:], 1)]
 
 
 def _hit(section: bytes, number: int, subject: str) -> Hit:
     lines = section.strip().splitlines()
-    summary = _SUMMARY.search(section)
-    name = lines[0][1:].split()[0].decode("ascii", "replace") if lines and lines[0].startswith(b">") else ""
-    code, _, chain = name.partition("_")
-    texts: dict[bytes, list[str]] = {b"Q": [], b"T": []}
+    named = _NAME.match(lines[0][1:].decode("ascii", "replace")) if lines and lines[0].startswith(b">") else None
+    sums = _SUMS.search(section)
+    texts: dict[bytes, list[bytes]] = {b"Q": [], b"T": []}
     starts: dict[bytes, int] = {}
     for line in lines[1:]:
         found = _ALIGNED.match(line)
-        if found and not found[2].startswith(_SKIPPED):
-            texts[found[1]].append(found[4].decode("ascii", "replace"))
+        # Lines of secondary structure have no numbers.
+        if found and found[2] != b"Consensus":
+            texts[found[1]].append(found[4])
             starts.setdefault(found[1], int(found[3]) - 1)
-    query, template = "".join(texts[b"Q"]), "".join(texts[b"T"])
-    if summary is None or not chain or not query or len(query) != len(template):
-        raise InputRefusedError(f"hit {number} in it is damaged", subject=subject, remedy="Run HHsearch again")
-    return Hit(code.lower(), chain, float(summary[2]), query.upper(), template.upper(), starts[b"Q"], starts[b"T"])
+    query, template = (b"".join(texts[side]).decode("ascii", "replace").upper() for side in (b"Q", b"T"))
+    if not named or not sums or not query or len(query) != len(template):
+        raise InputRefusedError(f"hit {number} in it is damaged", subject=subject, remedy=_REMEDY)
+    return Hit(named[1].lower(), named[2], float(sums[1]), query, template, starts[b"Q"], starts[b"T"])
