@@ -85,11 +85,14 @@ class Config:
 
 
 def _tiny() -> Config:
+    """Return a run that a CPU can do in minutes: short crops, no templates, two Evoformer blocks."""
+    model = ModelConfig.tiny()
+
     return Config(
         "tiny",
-        ModelConfig.tiny(),
-        LossConfig.tiny(),
-        DataConfig.tiny(),
+        replace(model, templates=False, evoformer=replace(model.evoformer, blocks=2)),
+        replace(LossConfig.tiny(), crop_size=40),
+        replace(DataConfig.tiny(), crop_size=40, clusters=8, extra=8, templates=0),
         OptimiserConfig(rate=3e-3, warm_up=20, decay_after=10_000, clip=1.0, clip_by="step", average=0.98),
         TrainingConfig(steps=400, batch=4, pass_batch=4, checkpoint_every=100),
         EvaluationConfig(every=100, chains=16, recycles=1, bucket=16),

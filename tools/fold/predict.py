@@ -49,7 +49,7 @@ class Prediction:
 
 
 def predict(options: Options) -> list[Prediction]:
-    """Predict every chain and write it as `CHAIN.cif`; raises InputRefusedError, UsageError, OutputError, WriteError."""
+    """Predict every chain and write it as `CHAIN.cif`; raises all errors that reading and writing do."""
     torch.set_num_threads(options.threads)
     shards = open_shards(options.shards)
     device = torch.device(options.device)

@@ -21,15 +21,14 @@ from sartor.tools.fold.metrics import Sink, open_log
 from sartor.tools.fold.model.alphafold import AlphaFold
 from sartor.tools.fold.optimise.average import Average
 from sartor.tools.fold.options import Options
-from sartor.tools.fold.pack import Options as PackOptions
 from sartor.tools.fold.pack import pack
+from sartor.tools.fold.plan import Options as PackOptions
 from sartor.tools.fold.run import Run, open_run, record
 from sartor.tools.fold.sampler import make_sampler
 from sartor.tools.fold.step import NonFiniteLossError, keep_for_inspection, take
 from sartor.tools.fold.store import Shards, open_shards
 from sartor.tools.fold.synthetic import write_proteins
 from sartor.tools.fold.weights_file import write_weights
-
 
 SEED = 0
 """Of the proteins that are made up: the same for every run, so that runs can be compared."""
@@ -79,8 +78,7 @@ def made_up(options: Options) -> Path:
     assert options.synthetic is not None
     folder = options.run / "synthetic"
     structures, alignments = write_proteins(folder, options.synthetic, SEED)
-    chosen = PackOptions(templates=0, latest="", clusters=None, part=(1, 1), shard_bytes=1 << 30, processes=1)
-    pack(structures, alignments, options.run / "shards", chosen, None)
+    pack(structures, alignments, options.run / "shards", PackOptions(), None)
     return options.run / "shards"
 
 

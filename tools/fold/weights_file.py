@@ -5,13 +5,14 @@ from __future__ import annotations
 import torch
 
 from sartor.share import history
-from sartor.share.artifact import Kind, identify, read_safetensors_header, read_tensors, write_tensors
+from sartor.share.artifact import Kind, identify, read_safetensors_header, write_tensors
 from sartor.share.errors import UsageError
 from sartor.tools.fold.checkpoint import State
 from sartor.tools.fold.config import PRESETS, Config, make_config
 from sartor.tools.fold.model.alphafold import AlphaFold
 from sartor.tools.fold.run import Run
 from sartor.tools.fold.settings import as_toml, overlay, parse_toml
+from sartor.tools.fold.weights.load import load_weights
 
 DEFAULT = "initial_training"
 CONFIG_KEY = "sartor.fold.config"
@@ -37,7 +38,7 @@ def open_model(weights: str, preset: str | None, path: str | None, device: torch
         raise UsageError("these weights do not tell their settings", subject=weights, remedy=remedy)
     config = told if told is not None and preset is None and path is None else make_config(preset or DEFAULT, path, {})
     model = AlphaFold(config.model)
-    model.load_state_dict(read_tensors(weights))
+    load_weights(model, weights)
     return model.to(device).eval(), config
 
 
