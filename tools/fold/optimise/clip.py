@@ -20,6 +20,7 @@ class Gradients:
         self._sums = [torch.zeros_like(one) for one in parameters]
         self._samples = 0
         self._norms: list[Tensor] = []
+        self._clear()
 
     def add(self, samples: int) -> None:
         """Take over the gradients of a pass over some samples, whose loss was a mean, and clear them."""
@@ -29,8 +30,7 @@ class Gradients:
             weight = weight * self._scale(found)
         torch._foreach_add_(self._sums, torch._foreach_mul(found, weight))
         self._samples += samples
-        for one in self._parameters:
-            one.grad = None
+        self._clear()
 
     def settle(self) -> Tensor:
         """Put the mean into `grad` and return the norm: of the mean, or the mean of the norms by sample."""
@@ -40,6 +40,10 @@ class Gradients:
         for one, total in zip(self._parameters, self._sums, strict=True):
             one.grad = total
         return torch.stack(self._norms).mean()
+
+    def _clear(self) -> None:
+        for one in self._parameters:
+            one.grad = None
 
     def _scale(self, gradients: Sequence[Tensor]) -> Tensor:
         """Return the factor, at most 1, that makes the norm at most `clip`."""
