@@ -64,7 +64,7 @@ def compact_sample(length: int = 9, recycles: int = 2, seed: int = 0, samples: i
         "use_clamped_fape": torch.ones(samples),
         "template_aatype": template_aatype.to(torch.uint8),
         "template_positions": template_positions.float(),
-        "template_atom_mask": template_mask.to(torch.uint8) * kept(templates, length, 37),
+        "template_atom_mask": template_mask.to(torch.uint8) * kept(templates, length, 37) * seq_mask[:, None, :, None],
         "template_sum_probs": torch.ones(samples, templates, 1),
         "template_mask": torch.tensor([1, 0], dtype=torch.uint8).expand(samples, templates),
         "msa": integers(23, recycles, clusters, length).to(torch.uint8),

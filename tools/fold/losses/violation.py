@@ -134,7 +134,10 @@ def _unit(vector: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _between(atoms: Tensor, exists: Tensor, radius: Tensor, residue_index: Tensor, overlap: float) -> Clashes:
-    """Judge atoms of different residues (equation 46); the peptide bond and disulfide bridges are no clashes."""
+    """Judge atoms of different residues (equation 46); the peptide bond and disulfide bridges are no clashes.
+
+    As in the released code, what stands in the place of a cysteine's SG forms a bridge in every residue.
+    """
     distance = _pair_distances(atoms[..., :, None, :, None, :], atoms[..., None, :, None, :, :])  # [*, N, N, 14, 14]
     mask = exists[..., :, None, :, None] * exists[..., None, :, None, :]
     first, second = residue_index[..., :, None], residue_index[..., None, :]
