@@ -74,43 +74,38 @@ def _radii(atom37: Tensor, like: Tensor) -> Tensor:
 
 def _bonds(atoms: Tensor, exists: Tensor, residue_index: Tensor, aatype: Tensor, deviations: float) -> Bonds:
     """Judge the bond from C to the next N and the angles beside it (equations 44 and 45)."""
-    ca, c, n, next_ca = atoms[..., :-1, _CA, :], atoms[..., :-1, _C, :], atoms[..., 1:, _N, :], atoms[..., 1:, _CA, :]
-    has_ca, has_c = exists[..., :-1, _CA], exists[..., :-1, _C]
-    has_n, has_next_ca = exists[..., 1:, _N], exists[..., 1:, _CA]
     adjacent = (residue_index[..., 1:] - residue_index[..., :-1] == 1).to(atoms.dtype)
-    proline = aatype[..., 1:] == _PROLINE
-    length, deviation = (
-        torch.where(proline, atoms.new_tensor(ring), atoms.new_tensor(plain))
-        for ring, plain in zip(stereochemistry.PEPTIDE_LENGTH_PROLINE, stereochemistry.PEPTIDE_LENGTH, strict=True)
-    )
-    to_ca, to_n, to_next_ca = _unit(ca - c), _unit(n - c), _unit(next_ca - n)
+    bonded = exists[..., :-1, _C] * exists[..., 1:, _N] * adjacent
+    length, cosine_ca_c_n, cosine_c_n_ca = _peptide(atoms)
+    ideal, deviation = _ideal_length(aatype[..., 1:] == _PROLINE, atoms)
     # The released code takes the deviation of the length for the first angle, and so do weights trained with it.
-    angle_deviation = atoms.new_tensor(stereochemistry.PEPTIDE_LENGTH[1])
-    cosine, cosine_deviation = stereochemistry.COSINE_C_N_CA
-    judged = [
-        _judge(to_n[1], length, deviations * deviation, has_c * has_n * adjacent),
-        _judge(
-            (to_ca[0] * to_n[0]).sum(dim=-1),
-            atoms.new_tensor(stereochemistry.COSINE_CA_C_N),
-            deviations * angle_deviation,
-            has_ca * has_c * has_n * adjacent,
-        ),
-        _judge(
-            (-to_n[0] * to_next_ca[0]).sum(dim=-1),
-            atoms.new_tensor(cosine),
-            atoms.new_tensor(deviations * cosine_deviation),
-            has_c * has_n * has_next_ca * adjacent,
-        ),
-    ]
+    first = atoms.new_tensor([stereochemistry.COSINE_CA_C_N, stereochemistry.PEPTIDE_LENGTH[1]])
+    second = atoms.new_tensor(stereochemistry.COSINE_C_N_CA)
+    judged = (
+        _judge(length, ideal, deviations * deviation, bonded),
+        _judge(cosine_ca_c_n, first[0], deviations * first[1], exists[..., :-1, _CA] * bonded),
+        _judge(cosine_c_n_ca, second[0], deviations * second[1], exists[..., 1:, _CA] * bonded),
+    )
     total = judged[0].excess + judged[1].excess + judged[2].excess
     violates = torch.stack([each.violates for each in judged]).amax(dim=0)
-    return Bonds(
-        judged[0].mean,
-        judged[1].mean,
-        judged[2].mean,
-        0.5 * (pad(total, (0, 1)) + pad(total, (1, 0))),
-        torch.maximum(pad(violates, (0, 1)), pad(violates, (1, 0))),
-    )
+    by_residue = 0.5 * (pad(total, (0, 1)) + pad(total, (1, 0)))
+    either = torch.maximum(pad(violates, (0, 1)), pad(violates, (1, 0)))
+    return Bonds(judged[0].mean, judged[1].mean, judged[2].mean, by_residue, either)
+
+
+def _peptide(atoms: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return length C-N and the cosines at C (CA-C-N) and at N (C-N-CA), all [*, N - 1]."""
+    ca, c = atoms[..., :-1, _CA, :], atoms[..., :-1, _C, :]
+    n, next_ca = atoms[..., 1:, _N, :], atoms[..., 1:, _CA, :]
+    (to_ca, _), (to_n, length), (to_next_ca, _) = _unit(ca - c), _unit(n - c), _unit(next_ca - n)
+    return length, (to_ca * to_n).sum(dim=-1), (-to_n * to_next_ca).sum(dim=-1)
+
+
+def _ideal_length(proline: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
+    """Return mean and deviation [*, N - 1] of the bond to residues of which some are prolines."""
+    ring = like.new_tensor(stereochemistry.PEPTIDE_LENGTH_PROLINE)
+    plain = like.new_tensor(stereochemistry.PEPTIDE_LENGTH)
+    return torch.where(proline, ring[0], plain[0]), torch.where(proline, ring[1], plain[1])
 
 
 @dataclass(frozen=True)
@@ -134,7 +129,10 @@ def _unit(vector: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _between(atoms: Tensor, exists: Tensor, radius: Tensor, residue_index: Tensor, overlap: float) -> Clashes:
-    """Judge atoms of different residues (equation 46); the peptide bond and disulfide bridges are no clashes."""
+    """Judge atoms of different residues (equation 46); the peptide bond and disulfide bridges are no clashes.
+
+    As in the released code, what stands in the place of a cysteine's SG forms a bridge in every residue.
+    """
     distance = _pair_distances(atoms[..., :, None, :, None, :], atoms[..., None, :, None, :, :])  # [*, N, N, 14, 14]
     mask = exists[..., :, None, :, None] * exists[..., None, :, None, :]
     first, second = residue_index[..., :, None], residue_index[..., None, :]

@@ -85,8 +85,12 @@ class GlobalAttention(nn.Module):
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         """Return the update of columns x [*, N, S, c_e]; mask [*, N, S]."""
-        mean = (x * mask[..., None]).sum(dim=-2) / (mask.sum(dim=-1)[..., None] + _EPS)  # [*, N, c_e]
-        q = self.linear_q(mean).unflatten(-1, (self.heads, self.width)) * math.sqrt(1 / self.width)  # [*, N, H, D]
+        # Numbers of sequences have more digits than bfloat16.
+        count = mask.to(torch.promote_types(mask.dtype, torch.float32)).sum(dim=-1)[..., None]
+        mean = (x * mask[..., None]).sum(dim=-2) / (count + _EPS)  # [*, N, c_e]
+        q = self.linear_q(mean.to(x.dtype)).unflatten(-1, (self.heads, self.width)) * math.sqrt(
+            1 / self.width
+        )  # [*, N, H, D]
         k, v, gate = self.linear_kvg(x)  # [*, N, S, D] twice, [*, N, S, H * D]
         out = global_attention(q, k, v, mask)  # [*, N, H, D]
         update: Tensor = self.linear_o(torch.sigmoid(gate) * out.flatten(-2)[..., None, :])

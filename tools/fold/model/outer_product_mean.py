@@ -32,6 +32,8 @@ class OuterProductMean(nn.Module):
     def forward(self, m: Tensor, mask: Tensor) -> Tensor:
         """Return the update [*, N, N, c_z] of pairs from m [*, S, N, c_m]; mask [*, S, N]."""
         a, b = (part * mask[..., None] for part in self.linear_12(self.layer_norm(m)))
-        count = torch.einsum("...si,...sj->...ij", mask, mask)[..., None]
+        # Numbers of sequences have more digits than bfloat16.
+        wide = mask.to(torch.promote_types(mask.dtype, torch.float32))
+        count = torch.einsum("...si,...sj->...ij", wide, wide)[..., None]
         update: Tensor = self.linear_out(outer_products(a, b)) / (count + _EPS)
-        return update
+        return update.to(m.dtype)

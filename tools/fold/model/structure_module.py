@@ -126,7 +126,7 @@ class StructureModule(nn.Module):
             steps.append(self._atoms(s, s_initial, backbone, aatype))
             # Orientations carry no gradient from block to block (algorithm 20, line 20).
             backbone = Backbone(backbone.quaternion.detach(), backbone.translation)
-        before_residues = 1 if mask.dim() > 1 else 0
+        before_residues = mask.dim() - 1
         stacked = {name: torch.stack([step[name] for step in steps], dim=before_residues) for name in steps[0]}
         return stacked | {"sm_single": s}
 
