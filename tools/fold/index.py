@@ -30,7 +30,7 @@ MOST_ALIKE = 0.8
 
 @dataclass(frozen=True)
 class Dropped:
-    """What was left out, and why: a file, a chain or an alignment, by name."""
+    """What was left out, and why: a damaged file, an entry, a chain or an alignment, by name."""
 
     kind: str
     name: str
@@ -113,7 +113,7 @@ def index_file(path: Path, worst: float) -> Index:
     except InputRefusedError as error:
         return Index((), (Dropped("file", path.name, error.reason),))
     entries: dict[str, Entry] = {}
-    dropped = [] if structures else [Dropped("file", path.name, "it has no protein")]
+    dropped = [] if structures else [Dropped("entry", code_of(path), "it has no protein")]
     for one in structures:
         reason = _reason(one, worst) or ("another chain of the entry has its name" if one.name in entries else "")
         if reason:

@@ -39,12 +39,18 @@ def spread(
         yield from (work(job, shared) for job in jobs)
         return
     context = multiprocessing.get_context("spawn")
+    before = set(multiprocessing.active_children())
     pool = ProcessPoolExecutor(processes, context, _settle, (os.getpid(), work, shared))
     try:
         yield from _in_order(pool, iter(jobs), processes * AHEAD)
     except BrokenProcessPool:
         remedy = "Use fewer of them with -@, or a machine with more memory"
         raise UnavailableError("a worker process died", remedy=remedy) from None
+    except BaseException:
+        # Nobody wants their results any more, and one may wait for a disk that does not answer.
+        for process in set(multiprocessing.active_children()) - before:
+            process.kill()
+        raise
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 
