@@ -180,6 +180,30 @@ def test_damage_is_refused_before_compiled_code_sees_it(
     assert reason in message
 
 
+@pytest.mark.parametrize("name", ["table/name", f"sequences/{SEQUENCE}", f"sequences/{SEQUENCE}/msa", "chains/1abc_A"])
+@pytest.mark.parametrize("link", [h5py.ExternalLink("other.h5", "/x"), h5py.SoftLink("/summary")])
+def test_links_are_refused_where_they_are_met(tmp_path: Path, name: str, link: object) -> None:
+    path = written(tmp_path / "a.h5", ONE)
+    with h5py.File(path, "r+") as file:
+        del file[name]
+        file[name] = link
+    kind = "an external link" if isinstance(link, h5py.ExternalLink) else "a soft link"
+    # Long names are cut.
+    assert refusal(path).startswith("a.h5: '/" + name[:50])
+    assert refusal(path).endswith(f"is {kind}. Copy the data into the file")
+
+
+def test_data_outside_is_refused_where_it_is_met(tmp_path: Path) -> None:
+    path = written(tmp_path / "a.h5", ONE)
+    (tmp_path / "raw").write_bytes(bytes(600 * 41))
+    with h5py.File(path, "r+") as file:
+        del file[f"sequences/{SEQUENCE}/msa"]
+        file.create_dataset(
+            f"sequences/{SEQUENCE}/msa", (600, 41), "u1", external=[(str(tmp_path / "raw"), 0, 600 * 41)]
+        )
+    assert refusal(path).endswith("has external storage. Copy the data into the file")
+
+
 def test_a_shard_that_is_cut_short_is_refused(tmp_path: Path) -> None:
     path = written(tmp_path / "a.h5", ONE)
     path.write_bytes(path.read_bytes()[:-500])
