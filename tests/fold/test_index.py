@@ -39,6 +39,7 @@ def test_chains_that_can_be_used(tmp_path: Path) -> None:
     [
         (Polymer("B", residues_of("MKV")), "2.0", "it has 3 residues, fewer than 4"),
         (Polymer("B", PEPTIDE, atoms=dict.fromkeys(range(6), ())), "2.0", None),
+        (Polymer("b/c", PEPTIDE, "B"), "2.0", "its name has other characters than letters, digits, _ and -"),
         (Polymer("B", PEPTIDE), "?", "its resolution is not told"),
         (Polymer("B", PEPTIDE), "9.5", "its resolution is 9.5 angstroms"),
         (Polymer("B", residues_of("MKAAAAAAAAAAAA")), "2.0", "86% of it is one residue"),
@@ -50,8 +51,8 @@ def test_chains_that_cant_be_used(tmp_path: Path, polymer: Polymer, resolution: 
         # A chain of which nothing was seen is not among those of the model at all.
         assert (names, dropped) == (["1abc_A"], [])
     else:
-        assert Dropped("chain", "1abc_B", reason) in dropped
-        assert "1abc_B" not in names
+        assert Dropped("chain", f"1abc_{polymer.author}", reason) in dropped
+        assert f"1abc_{polymer.author}" not in names
 
 
 def test_a_chain_without_alpha_carbons_is_left_out(tmp_path: Path) -> None:
@@ -68,7 +69,7 @@ def test_a_damaged_file_is_named_and_so_is_one_without_protein(tmp_path: Path) -
 
 
 def test_structures_are_found_anywhere_below_a_folder(tmp_path: Path) -> None:
-    write(tmp_path, {"2XYZ.cif": "", "ab/1abc.cif.gz": "", "notes.txt": "", "3def.mmcif": ""})
+    write(tmp_path, {"2XYZ.cif": "", "ab/1abc.cif.gz": "", "notes.txt": "", "3def.mmcif": "", ".cif": ""})
     found = structure_files(tmp_path)
     assert [(code, path.name) for code, path in found.items()] == [
         ("1abc", "1abc.cif.gz"), ("2xyz", "2XYZ.cif"), ("3def", "3def.mmcif"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -20,6 +21,8 @@ DATABASES = ("uniref90", "bfd", "small_bfd", "mgnify")
 
 OTHERS = ("uniprot_hits", "hmm_output", "pdb_hits")
 """What lies beside them for models of complexes, and is no alignment to train on."""
+
+_STORABLE = re.compile(r"[0-9A-Za-z_-]+")
 
 LEAST_LENGTH = 4
 """Residues below which a chain has no structure to learn."""
@@ -100,10 +103,10 @@ def _require_folder(folder: Path) -> None:
 
 
 def _files(folder: Path) -> Iterator[Path]:
-    """Yield the files below a folder in the order of their names."""
+    """Yield the files below a folder in the order of their names; those that are hidden are of no concern."""
     for parent, folders, names in os.walk(folder, followlinks=True):
         folders.sort()
-        yield from (Path(parent, name) for name in sorted(names))
+        yield from (Path(parent, name) for name in sorted(names) if not name.startswith("."))
 
 
 def index_file(path: Path, worst: float) -> Index:
@@ -126,6 +129,8 @@ def index_file(path: Path, worst: float) -> Index:
 def _reason(structure: Structure, worst: float) -> str:
     """Return why a chain can't be trained on, empty where it can."""
     sequence = structure.sequence
+    if not _STORABLE.fullmatch(structure.name):
+        return "its name has other characters than letters, digits, _ and -"
     if len(sequence) < LEAST_LENGTH:
         return f"it has {len(sequence)} residues, fewer than {LEAST_LENGTH}"
     if not structure.has_alpha_carbons:

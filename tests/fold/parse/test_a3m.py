@@ -65,6 +65,8 @@ def test_a_very_long_insertion_is_cut() -> None:
          "x.a3m: row 2 has 2 columns, the first row has 4. Rows of an alignment have equal columns"),
         (a3m({"q": "MKVL", "a": "MK1L"}),
          "x.a3m: row 2 (a) has the byte '1', which is no residue. Give an alignment of proteins in a3m"),
+        (b">q\n" + b"M" * 100_000 + b"\n" + b">\n" * 100_000,
+         "x.a3m: row 2 has 0 columns, the first row has 100000. Rows of an alignment have equal columns"),
         (b">q\nMK\xffL\n",
          "x.a3m: row 1 (q) has the byte '\u00ff', which is no residue. Give an alignment of proteins in a3m"),
     ],

@@ -33,6 +33,7 @@ def test_no_hits() -> None:
         (b">q\nMK\n", "x.hhr: it is not in hhr format. Give what HHsearch writes with -o"),
         (hhr([SECOND, FIRST])[:-250], "x.hhr: hit 2 in it is damaged. Run HHsearch again"),
         (hhr([SECOND]).replace(b"Sum_probs", b"Sum"), "x.hhr: hit 1 in it is damaged. Run HHsearch again"),
+        (hhr([Hit("1abc_A", "MK", "MK", query_start=0)]), "x.hhr: hit 1 in it is damaged. Run HHsearch again"),
         (hhr([Hit("nocode", "MK", "MK")]), "x.hhr: hit 1 in it is damaged. Run HHsearch again"),
     ],
 )

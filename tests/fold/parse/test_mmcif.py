@@ -90,6 +90,21 @@ def test_resolution(tmp_path: Path, told: str, expected: float) -> None:
     assert found.resolution == expected
 
 
+@pytest.mark.parametrize(
+    ("told", "expected"), [("?", "2023-03-03"), ("2020-13-45", "2023-03-03"), ("May", "2023-03-03")]
+)
+def test_dates_that_are_none_do_not_count(tmp_path: Path, told: str, expected: str) -> None:
+    (found,) = read(tmp_path, mmcif("1abc", [Polymer("A", PEPTIDE)], released=told))
+    assert found.date == expected
+
+
+def test_atoms_without_a_place_were_not_seen(tmp_path: Path) -> None:
+    text = mmcif("1abc", [Polymer("A", PEPTIDE)]).replace("3.800 1.500 0.000", "? 1.500 0.000")
+    (found,) = read(tmp_path, text)
+    assert found.seen.sum() == 6 * 5 - 1
+    assert np.isfinite(found.positions).all()
+
+
 def test_compressed(tmp_path: Path) -> None:
     (found,) = read(tmp_path, gzip.compress(mmcif("1ABC", [Polymer("A", PEPTIDE)]).encode()), "1ABC.cif.gz")
     assert (found.name, found.sequence) == ("1abc_A", "MKVLAG")
