@@ -14,7 +14,7 @@ from textwrap import dedent
 
 import pytest
 from tests.conftest import load_script
-from tests.kits import fold_kit
+from tests.kits import protein_kit
 
 from sartor.cli.main import COMMANDS, load_command, split_example
 
@@ -38,9 +38,9 @@ def write_proteins(folder: Path) -> Path:
     """Write the structures and alignments that examples name, of three entries."""
     sequences = {"1abc": "MKVLAGHTWYRSPDEQNCIF", "2def": "GGHHKKWWMMLL", "3ghi": "MKVLAGHTWYRSPDEQNCIF"}
     for code, sequence in sequences.items():
-        hits = fold_kit.a3m({"query": sequence, "hit": sequence[:-1] + "W"})
-        entry = fold_kit.mmcif(code, [fold_kit.Polymer("A", fold_kit.residues_of(sequence))])
-        fold_kit.write(folder, {f"mmcif/{code}.cif": entry, f"alignments/{code}_A/uniref90_hits.a3m": hits})
+        hits = protein_kit.a3m({"query": sequence, "hit": sequence[:-1] + "W"})
+        entry = protein_kit.mmcif(code, [protein_kit.Polymer("A", protein_kit.residues_of(sequence))])
+        protein_kit.write(folder, {f"mmcif/{code}.cif": entry, f"alignments/{code}_A/uniref90_hits.a3m": hits})
     return folder
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from tests.conftest import RunSartor
-from tests.kits.fold_kit import Polymer, a3m, mmcif, residues_of, write
+from tests.kits.protein_kit import Polymer, a3m, mmcif, residues_of, write
 
 SEQUENCE = "MKVLAGHTWYRSPDEQNCIF"
 NAME = "chains-0001-of-0001-00000.h5"

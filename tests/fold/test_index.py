@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from tests.kits.fold_kit import Polymer, mmcif, residues_of, write
+from tests.kits.protein_kit import Polymer, mmcif, residues_of, write
 
 from sartor.share.errors import InputRefusedError
 from sartor.tools.fold.index import (

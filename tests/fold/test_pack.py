@@ -11,7 +11,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-from tests.kits.fold_kit import Hit, Polymer, a3m, hhr, mmcif, residues_of, sto, write
+from tests.kits.protein_kit import Hit, Polymer, a3m, hhr, mmcif, residues_of, sto, write
 
 from sartor.share.errors import InputRefusedError, UsageError
 from sartor.share.history import read_hdf5

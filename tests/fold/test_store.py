@@ -9,7 +9,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-from tests.kits.fold_kit import chain_of
+from tests.kits.protein_kit import chain_of
 
 from sartor.share.errors import InputRefusedError
 from sartor.tools.fold.data.config import DataConfig

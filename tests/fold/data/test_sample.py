@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.kits.fold_kit import chain_of
+from tests.kits.protein_kit import chain_of
 
 from sartor.tools.fold.alphabet import RESIDUES
 from sartor.tools.fold.data.config import DataConfig

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.kits.fold_kit import a3m
+from tests.kits.protein_kit import a3m
 
 from sartor.share.errors import InputRefusedError
 from sartor.tools.fold.alphabet import decode

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from tests.kits.fold_kit import a3m
+from tests.kits.protein_kit import a3m
 
 from sartor.share.errors import InputRefusedError
 from sartor.tools.fold.alphabet import decode, encode

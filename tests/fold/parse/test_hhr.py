@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from tests.kits.fold_kit import Hit, hhr
+from tests.kits.protein_kit import Hit, hhr
 
 from sartor.share.errors import InputRefusedError
 from sartor.tools.fold.parse.hhr import parse_hhr

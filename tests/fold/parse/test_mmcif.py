@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.kits.fold_kit import Atom, Polymer, mmcif, place_of, residues_of, write
+from tests.kits.protein_kit import Atom, Polymer, mmcif, place_of, residues_of, write
 
 from sartor.share.errors import InputRefusedError
 from sartor.tools.fold.parse.mmcif import ATOMS, Structure, read_mmcif

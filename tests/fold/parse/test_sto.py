@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from tests.kits.fold_kit import sto
+from tests.kits.protein_kit import sto
 
 from sartor.share.errors import InputRefusedError
 from sartor.tools.fold.alphabet import decode
