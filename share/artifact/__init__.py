@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sartor.share.artifact.hdf5 import open_hdf5
+from sartor.share.artifact.hdf5 import hdf5_item, open_hdf5
 from sartor.share.artifact.intact import quickcheck, read_manifest
 from sartor.share.artifact.model import Model
 from sartor.share.artifact.read import read_model
@@ -19,6 +19,7 @@ __all__ = [
     "TensorEntry",
     "atomic",
     "check_target",
+    "hdf5_item",
     "identify",
     "open_hdf5",
     "quickcheck",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -21,6 +22,8 @@ DATABASES = ("uniref90", "bfd", "small_bfd", "mgnify")
 OTHERS = ("uniprot_hits", "hmm_output", "pdb_hits")
 """What lies beside them for models of complexes, and is no alignment to train on."""
 
+_STORABLE = re.compile(r"[0-9A-Za-z_-]+")
+
 LEAST_LENGTH = 4
 """Residues below which a chain has no structure to learn."""
 
@@ -30,7 +33,7 @@ MOST_ALIKE = 0.8
 
 @dataclass(frozen=True)
 class Dropped:
-    """What was left out, and why: a file, a chain or an alignment, by name."""
+    """What was left out, and why: a damaged file, an entry, a chain or an alignment, by name."""
 
     kind: str
     name: str
@@ -100,10 +103,10 @@ def _require_folder(folder: Path) -> None:
 
 
 def _files(folder: Path) -> Iterator[Path]:
-    """Yield the files below a folder in the order of their names."""
+    """Yield the files below a folder in the order of their names; those that are hidden are of no concern."""
     for parent, folders, names in os.walk(folder, followlinks=True):
         folders.sort()
-        yield from (Path(parent, name) for name in sorted(names))
+        yield from (Path(parent, name) for name in sorted(names) if not name.startswith("."))
 
 
 def index_file(path: Path, worst: float) -> Index:
@@ -113,7 +116,7 @@ def index_file(path: Path, worst: float) -> Index:
     except InputRefusedError as error:
         return Index((), (Dropped("file", path.name, error.reason),))
     entries: dict[str, Entry] = {}
-    dropped = [] if structures else [Dropped("file", path.name, "it has no protein")]
+    dropped = [] if structures else [Dropped("entry", code_of(path), "it has no protein")]
     for one in structures:
         reason = _reason(one, worst) or ("another chain of the entry has its name" if one.name in entries else "")
         if reason:
@@ -126,6 +129,8 @@ def index_file(path: Path, worst: float) -> Index:
 def _reason(structure: Structure, worst: float) -> str:
     """Return why a chain can't be trained on, empty where it can."""
     sequence = structure.sequence
+    if not _STORABLE.fullmatch(structure.name):
+        return "its name has other characters than letters, digits, _ and -"
     if len(sequence) < LEAST_LENGTH:
         return f"it has {len(sequence)} residues, fewer than {LEAST_LENGTH}"
     if not structure.has_alpha_carbons:

@@ -63,7 +63,7 @@ def _index(files: dict[str, Path], folders: Folders, options: Options, tally: Ta
     with progress("structures", len(files)) as step:
         for found in spread(index_file, files.values(), options.worst, options.processes):
             entries += found.entries
-            tally.drop(one for one in found.dropped if in_part(one.name, options.part))
+            _drop([one for one in found.dropped if in_part(one.name, options.part)], tally)
             step(1)
     if not entries:
         raise _nothing(next(iter(files.values())).parent, tally)
@@ -84,9 +84,6 @@ def _pack_shard(making: Making, tally: Tally, step: Step) -> None:
     own = Tally()
     if write(making, _watched(making, own, step), own):
         own.written.append(making.path.name)
-    for one in own.dropped:
-        if one.kind == "file":
-            warn(f"{one.name}: {one.reason}")
     tally.add(own)
 
 
@@ -95,9 +92,18 @@ def _watched(making: Making, tally: Tally, step: Step) -> Iterator[PackedSequenc
     shared = (making.clusters, making.choice)
     for gathered in spread(_gather, making.groups, shared, making.options.processes):
         tally.count(gathered)
+        _drop(gathered.dropped, tally)
         if gathered.sequence is not None:
             yield gathered.sequence
         step(1)
+
+
+def _drop(dropped: Sequence[Dropped], tally: Tally) -> None:
+    """Note what was left out, and tell people at once of files that are damaged."""
+    tally.drop(dropped)
+    for one in dropped:
+        if one.kind == "file":
+            warn(f"{one.name}: {one.reason}")
 
 
 def _gather(group: Group, shared: tuple[Mapping[str, int], Choice]) -> Gathered:

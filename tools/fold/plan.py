@@ -65,7 +65,6 @@ class Tally:
 
     def count(self, gathered: Gathered) -> None:
         """Count a sequence that was read."""
-        self.drop(gathered.dropped)
         self.left_out.update(gathered.left_out)
         self.inputs += gathered.inputs
         self.rows += gathered.rows

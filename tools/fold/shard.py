@@ -91,7 +91,7 @@ def fresh_summary(making: Making) -> dict[str, Any] | None:
     if not path.exists():
         return None
     try:
-        with open_hdf5(path) as file:
+        with open_hdf5(path, whole=False) as file:
             require_shard(file, path.name)
             if file.attrs.get(CONTENTS) != making.contents or path.stat().st_mtime_ns < making.newest:
                 return None

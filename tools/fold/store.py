@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sartor.share.artifact import open_hdf5
+from sartor.share.artifact import hdf5_item, open_hdf5
 from sartor.share.artifact.contents import damaged
 from sartor.share.errors import InputRefusedError
 from sartor.tools.fold.parse.alignment import Deletions
@@ -184,7 +184,7 @@ class Shards:
         # A file that was open before a fork shares its offset with the other process.
         key = (os.getpid(), place)
         if key not in self._open:
-            self._open[key] = open_hdf5(self.paths[place])
+            self._open[key] = open_hdf5(self.paths[place], whole=False)
         return self._open[key]
 
 
@@ -221,10 +221,10 @@ def shard_paths(path: str | Path) -> tuple[Path, ...]:
 
 def read_table(path: Path) -> Table:
     """Read the table of a shard; raises InputRefusedError for another kind of file, another schema and damage."""
-    with open_hdf5(path) as file:
+    with open_hdf5(path, whole=False) as file:
         require_shard(file, str(path))
         try:
-            return _table(file["table"])
+            return _table(hdf5_item(file, "table"))
         except _DAMAGE as error:
             raise damaged(f"its table can't be read ({error})", str(path)) from error
 
@@ -241,17 +241,18 @@ def require_shard(file: h5py.File, subject: str) -> None:
 def _table(group: h5py.Group) -> Table:
     columns: dict[str, tuple[Any, ...]] = {}
     for name in COLUMNS:
-        values = group[name][()].tolist()
+        values = hdf5_item(group, name)[()].tolist()
         columns[name] = tuple(value.decode() for value in values) if name in TEXTS else tuple(values)
     assert len({len(column) for column in columns.values()}) == 1, "its columns differ in length"
     return Table(**columns)
 
 
 def _read_chain(file: h5py.File, table: Table, position: int) -> Chain:
-    shared, own = file["sequences"][table.sequence[position]], file["chains"][table.name[position]]
-    msa, cut = shared["msa"][()], shared["deletions"][()]
+    shared = hdf5_item(file, f"sequences/{table.sequence[position]}")
+    own = hdf5_item(file, f"chains/{table.name[position]}")
+    msa, cut, profile = (hdf5_item(shared, name)[()] for name in ("msa", "deletions", "profile"))
+    positions, bits, chosen = (hdf5_item(own, name)[()] for name in ("positions", "mask", "templates"))
     length = table.length[position]
-    positions, mask = own["positions"][()], unpacked(own["mask"][()])
     assert msa.shape == (table.depth[position], length), f"its alignment is {msa.shape}"
     assert positions.shape == (length, ATOMS, 3), f"its positions are {positions.shape}"
     chain = Chain(
@@ -259,10 +260,10 @@ def _read_chain(file: h5py.File, table: Table, position: int) -> Chain:
         aatype=np.minimum(msa[0], 20),
         msa=msa,
         deletions=Deletions(cut[:, 0].copy(), cut[:, 1].copy(), cut[:, 2].astype(np.uint16)),
-        profile=shared["profile"][()],
-        templates=_read_templates(shared, own["templates"][()], length),
+        profile=profile,
+        templates=_read_templates(shared, chosen, length),
         positions=positions,
-        mask=mask,
+        mask=unpacked(bits),
         resolution=table.resolution[position],
         date=table.date[position],
         cluster=table.cluster[position],
@@ -287,11 +288,11 @@ def _read_templates(shared: h5py.Group, chosen: NDArray[np.uint16], length: int)
     """Read the templates of a sequence that a chain may see, in its order."""
     if not len(chosen):
         return no_templates(length)
-    group = shared["templates"]
+    group = hdf5_item(shared, "templates")
     # HDF5 reads in ascending order only.
     ascending, order = np.unique(chosen, return_inverse=True)
     aatype, positions, mask, sum_probs, names = (
-        group[name][ascending][order] for name in ("aatype", "positions", "mask", "sum_probs", "names")
+        hdf5_item(group, name)[ascending][order] for name in ("aatype", "positions", "mask", "sum_probs", "names")
     )
     count = len(chosen)
     assert aatype.shape == (count, length), f"its templates are {aatype.shape}"
@@ -317,7 +318,7 @@ def key_of(aatype: NDArray[np.uint8]) -> str:
 def read_summary(file: h5py.File, subject: str) -> dict[str, Any]:
     """Return what an open shard tells of its packing; raises InputRefusedError where it is damaged."""
     try:
-        summary = json.loads(file[SUMMARY][()])
+        summary = json.loads(hdf5_item(file, SUMMARY)[()])
         assert isinstance(summary, dict)
     except _DAMAGE as error:
         raise damaged("its summary can't be read", subject) from error

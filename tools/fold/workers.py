@@ -7,7 +7,7 @@ import multiprocessing
 import os
 import signal
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from itertools import islice
@@ -29,22 +29,29 @@ _handed: list[Any] = []
 
 
 def spread(
-    work: Callable[[Job, Shared], Result], jobs: Iterable[Job], shared: Shared, processes: int
+    work: Callable[[Job, Shared], Result], jobs: Collection[Job], shared: Shared, processes: int
 ) -> Iterator[Result]:
-    """Yield the results of jobs in their order; with one process the work is done right here.
+    """Yield the results of jobs in their order; with one process, or one job, the work is done right here.
 
     Raises what a job raises, and UnavailableError where a process was killed.
     """
-    if processes == 1:
+    processes = min(processes, len(jobs))
+    if processes <= 1:
         yield from (work(job, shared) for job in jobs)
         return
     context = multiprocessing.get_context("spawn")
+    before = set(multiprocessing.active_children())
     pool = ProcessPoolExecutor(processes, context, _settle, (os.getpid(), work, shared))
     try:
         yield from _in_order(pool, iter(jobs), processes * AHEAD)
     except BrokenProcessPool:
         remedy = "Use fewer of them with -@, or a machine with more memory"
         raise UnavailableError("a worker process died", remedy=remedy) from None
+    except BaseException:
+        # Nobody wants their results any more, and one may wait for a disk that does not answer.
+        for process in set(multiprocessing.active_children()) - before:
+            process.kill()
+        raise
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 

@@ -60,7 +60,7 @@ def unknown_rows(rows: Rows, share: float, *drawn: int) -> Rows:
 
 def unknown_residues(aatype: Rows, share: float, *drawn: int) -> Rows:
     """Return residues (L,) of which a share is unknown."""
-    return _unknown(aatype[None], share, key_of(*drawn, Purpose.UNKNOWN_RESIDUES))[0]
+    return np.asarray(_unknown(aatype[None], share, key_of(*drawn, Purpose.UNKNOWN_RESIDUES))[0])
 
 
 @njit(nogil=True, cache=True, error_model="numpy")

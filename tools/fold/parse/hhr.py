@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from sartor.share.errors import InputRefusedError
 
 _SECTION = re.compile(rb"(?m)^No \d+[ \t\r]*$")
-_SUMS = re.compile(rb"Sum_probs=([0-9.]+)")
+_SUMS = re.compile(rb"Sum_probs=(\d+(?:\.\d+)?)")
 _ALIGNED = re.compile(rb"^(Q|T) (\S+)\s+(\d+) (\S+)\s+\d+ \(\d+\)\s*$")
-_NAME = re.compile(r"([0-9a-zA-Z]{4,})_([0-9a-zA-Z-]+)")
+_NAME = re.compile(r"([0-9a-zA-Z]{4,})_([0-9a-zA-Z.-]+)")
 _REMEDY = "Run HHsearch again"
 
 
@@ -69,6 +69,6 @@ def _hit(section: bytes, number: int, subject: str) -> Hit:
             texts[found[1]].append(found[4])
             starts.setdefault(found[1], int(found[3]) - 1)
     query, template = (b"".join(texts[side]).decode("ascii", "replace").upper() for side in (b"Q", b"T"))
-    if not named or not sums or not query or len(query) != len(template):
+    if not named or not sums or not query or len(query) != len(template) or min(starts.values()) < 0:
         raise InputRefusedError(f"hit {number} in it is damaged", subject=subject, remedy=_REMEDY)
     return Hit(named[1].lower(), named[2], float(sums[1]), query, template, starts[b"Q"], starts[b"T"])

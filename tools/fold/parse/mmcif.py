@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 from types import MappingProxyType
 
@@ -113,15 +115,22 @@ def _resolution(block: gemmi.cif.Block) -> float:
 def _released(block: gemmi.cif.Block) -> str:
     """Return the date of the first release, or else that of deposition; empty where there is neither."""
     for name in (_REVISIONS, _DEPOSITED):
-        dates = sorted(gemmi.cif.as_string(date) for date in block.find_values(name) if date not in ("?", "."))
+        dates = sorted(filter(_is_date, map(gemmi.cif.as_string, block.find_values(name))))
         if dates:
-            return str(dates[0])
+            return dates[0]
     return ""
+
+
+def _is_date(text: str) -> bool:
+    try:
+        return date.fromisoformat(text).isoformat() == text
+    except ValueError:
+        return False
 
 
 def _chain(
     code: str, author: str, residues: gemmi.ResidueSpan, entity: gemmi.Entity, sequences: dict[str, list[str]],
-    resolution: float, date: str,
+    resolution: float, released: str,
 ) -> Structure:  # fmt: skip
     """Read one chain; where the entry does not tell its sequence, it is that of the residues that were seen."""
     label = residues.subchain_id()
@@ -135,7 +144,7 @@ def _chain(
         if 1 <= number <= len(told) and residue.name == told[number - 1]:
             _read_atoms(residue, positions[number - 1], mask[number - 1])
     sequence = "".join(map(_letter, told))
-    return Structure(code, author, label, entity.name, sequence, positions, mask, resolution, date)
+    return Structure(code, author, label, entity.name, sequence, positions, mask, resolution, released)
 
 
 def _letter(residue: str) -> str:
@@ -150,7 +159,8 @@ def _read_atoms(residue: gemmi.Residue, positions: NDArray[np.float32], mask: ND
     for atom in residue:
         # Selenomethionine is read as methionine.
         name = "SD" if residue.name == "MSE" and atom.name == "SE" else atom.name
-        if name in _PLACE and (name not in best or atom.occ > best[name].occ):
+        here = name in _PLACE and all(map(math.isfinite, atom.pos.tolist()))
+        if here and (name not in best or atom.occ > best[name].occ):
             best[name] = atom
     for name, atom in best.items():
         positions[_PLACE[name]] = atom.pos.tolist()
