@@ -97,7 +97,7 @@ def test_a_killed_run_takes_the_same_steps(shards: Path, unbroken: Path, tmp_pat
     wait_for_steps(tmp_path / "run", 3, process)
     process.kill()
     process.communicate()
-    assert [path.name for path in checkpoints(tmp_path / "run")][0] == "step-00000002.safetensors"
+    assert checkpoints(tmp_path / "run")[0].name == "step-00000002.safetensors"
     subprocess.run(command(shards, tmp_path, "--resume", "auto", "-q"), check=True)
     assert kit.losses(tmp_path / "run") == kit.losses(unbroken / "run")
 

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from sartor.share.artifact import read_safetensors_header, read_tensors, write_tensors
 from sartor.share.errors import InputRefusedError
+from sartor.tools.fold.model.alphafold import AlphaFold
 from sartor.tools.fold.optimise.average import Average
 
 FOLDER, KEY = "checkpoints", "sartor.fold"
@@ -24,7 +25,7 @@ MOMENTS = ("exp_avg", "exp_avg_sq")
 class State:
     """The parts of a run that change; nothing random is among them, as all draws are functions of seed and step."""
 
-    model: nn.Module
+    model: AlphaFold
     adam: torch.optim.Adam
     average: Average
 

@@ -91,7 +91,7 @@ def _tensorboard(folder: Path) -> Any:
     except ImportError:
         detail("TensorBoard is not installed: no events for it")
         return None
-    return SummaryWriter(folder)  # type: ignore[no-untyped-call]
+    return SummaryWriter(folder)
 
 
 class _Mlperf:

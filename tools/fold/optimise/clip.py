@@ -49,4 +49,5 @@ class Gradients:
         """Return the factor, at most 1, that makes the norm at most `clip`."""
         norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(list(gradients))))
         self._norms.append(norm)
-        return (self._clip / norm.clamp_min(1e-12)).clamp_max(1.0)
+        factor: Tensor = (self._clip / norm.clamp_min(1e-12)).clamp_max(1.0)
+        return factor
