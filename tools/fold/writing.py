@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sartor.share.columns import ORDER
 from sartor.tools.fold.parse.alignment import Alignment, Deletions
 from sartor.tools.fold.store import COLUMNS, KIND, SCHEMA, SUMMARY, TEXTS, Chain, Templates, key_of, packed
 
@@ -162,6 +163,7 @@ def _row(sequence: PackedSequence, chain: PackedChain) -> tuple[Any, ...]:
 def _write_table(group: h5py.Group, rows: Sequence[tuple[Any, ...]]) -> None:
     import h5py
 
+    group.attrs[ORDER] = " ".join(COLUMNS)
     columns = zip(*rows, strict=True) if rows else [()] * len(COLUMNS)
     for name, column in zip(COLUMNS, columns, strict=True):
         group[name] = np.array(column, h5py.string_dtype() if name in TEXTS else _TYPES.get(name, np.int32))
