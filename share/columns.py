@@ -1,4 +1,7 @@
-"""The table that an HDF5 file may have: a group `table` of columns, each a dataset of one axis, all equally long."""
+"""The table that an HDF5 file may have: a group `table` of columns, each a dataset of one axis, all equally long.
+
+The attribute `columns` of the group, names in a text with spaces between them, tells their order.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ from sartor.share.tables import Table
 if TYPE_CHECKING:
     import h5py
 
-NAME = "table"
+NAME, ORDER = "table", "columns"
 SHOWN = 50
 """Rows that people see, at most."""
 
@@ -29,7 +32,9 @@ def read_columns(file: h5py.File) -> dict[str, list[Any]] | None:
         return None
     if any(len(dataset.shape) != 1 or dataset.dtype.names for dataset in datasets.values()):
         return None
-    return {name: [_plain(value) for value in dataset[()].tolist()] for name, dataset in datasets.items()}
+    order = str(group.attrs.get(ORDER, "")).split()
+    names = sorted(datasets, key=lambda name: order.index(name) if name in order else len(order))
+    return {name: [_plain(value) for value in datasets[name][()].tolist()] for name in names}
 
 
 def _plain(value: Any) -> Any:

@@ -69,8 +69,12 @@ def test_a_damaged_file_is_named_and_so_is_one_without_protein(tmp_path: Path) -
 
 
 def test_structures_are_found_anywhere_below_a_folder(tmp_path: Path) -> None:
-    write(tmp_path, {"2XYZ.cif": "", "ab/1abc.cif.gz": "", "notes.txt": "", "3def.mmcif": "", ".cif": ""})
-    found = structure_files(tmp_path)
+    write(
+        tmp_path,
+        {"2XYZ.cif": "", "ab/1abc.cif.gz": "", "notes.txt": "", "3def.mmcif": "", ".cif": "", "z/2xyz.cif": ""},
+    )
+    found, twice = structure_files(tmp_path)
+    assert twice == [Dropped("entry", "z/2xyz.cif", "2XYZ.cif is of the same entry")]
     assert [(code, path.name) for code, path in found.items()] == [
         ("1abc", "1abc.cif.gz"), ("2xyz", "2XYZ.cif"), ("3def", "3def.mmcif"),
     ]  # fmt: skip

@@ -257,6 +257,16 @@ def test_a_run_of_which_nothing_can_be_packed_is_refused(tmp_path: Path) -> None
     assert list((tmp_path / "out").iterdir()) == []
 
 
+def test_sequences_that_differ_in_rare_residues_alone_are_one(tmp_path: Path) -> None:
+    polymers = [Polymer("A", ("MET", "SEC", "GLY", "LYS")), Polymer("B", ("MET", "UNK", "GLY", "LYS"))]
+    write(
+        tmp_path, {"mmcif/1abc.cif": mmcif("1abc", polymers), "alignments/1abc_A.a3m": a3m({"q": "MUGK", "a": "MCGK"})}
+    )
+    packed = run(tmp_path, tmp_path / "out")
+    assert (packed.chains, packed.sequences) == (2, 1)
+    assert {decode(chain.aatype) for chain in chains_of(tmp_path / "out").values()} == {"MXGK"}
+
+
 def test_real_entries(data: Path, tmp_path: Path) -> None:
     packed = pack(data / "fold" / "mmcif", data / "fold" / "alignments", tmp_path, Options(), None)
     assert (packed.chains, packed.sequences, packed.dropped) == (14, 10, ())

@@ -28,6 +28,13 @@ def test_columns_are_numbers_and_texts(tmp_path: Path) -> None:
     assert table.rows == (("1", "a", "0.5"), ("2", "\u00fc", "1e-09"))
 
 
+def test_an_attribute_tells_the_order(tmp_path: Path) -> None:
+    columns_of(tmp_path / "x.h5", c=[1], a=[2], b=[3])
+    with h5py.File(tmp_path / "x.h5", "r+") as file:
+        file["table"].attrs["columns"] = "b d c"
+        assert list(read_columns(file) or ()) == ["b", "c", "a"]
+
+
 @pytest.mark.parametrize("datasets", [{}, {"a": [1, 2], "b": [1]}, {"a": [[1, 2]]}, {"a": 3}])
 def test_what_is_no_table(tmp_path: Path, datasets: dict[str, object]) -> None:
     assert columns_of(tmp_path / "x.h5", **datasets) is None

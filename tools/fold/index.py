@@ -88,13 +88,21 @@ class Group:
         return (*dict.fromkeys(entry.path for entry in self.entries), *self.alignments, *self.templates)
 
 
-def structure_files(folder: Path) -> dict[str, Path]:
-    """Return the mmCIF files of a folder and of those in it by the code of the entry; raises InputRefusedError."""
+def structure_files(folder: Path) -> tuple[dict[str, Path], list[Dropped]]:
+    """Return the mmCIF files of a folder and of those in it by the code of the entry, and those of one that was there.
+
+    Raises InputRefusedError where there are none.
+    """
     _require_folder(folder)
-    found = {code_of(path): path for path in _files(folder) if path.name.lower().endswith(STRUCTURES)}
+    found: dict[str, Path] = {}
+    dropped = []
+    for path in _files(folder):
+        if path.name.lower().endswith(STRUCTURES) and found.setdefault(code_of(path), path) != path:
+            reason = f"{found[code_of(path)].relative_to(folder)} is of the same entry"
+            dropped.append(Dropped("entry", str(path.relative_to(folder)), reason))
     if not found:
         raise InputRefusedError("there are no mmCIF files in it", subject=str(folder), remedy="Give *.cif or *.cif.gz")
-    return dict(sorted(found.items()))
+    return dict(sorted(found.items())), dropped
 
 
 def _require_folder(folder: Path) -> None:

@@ -35,10 +35,11 @@ def pack(structures: Path, alignments: Path, target: Path, options: Options, arg
     UnavailableError.
     """
     started = time.monotonic()
-    files, folders = structure_files(structures), alignment_folders(alignments)
+    (files, twice), folders = structure_files(structures), alignment_folders(alignments)
     told = read_clusters(options.clusters) if options.clusters else {}
     make_folder(target, options.part)
     tally = Tally()
+    tally.drop(one for one in twice if in_part(one.name, options.part))
     entries = _index(files, folders, options, tally)
     sizes = cluster_sizes(((one.name, f"{one.code}_{one.entity}", one.sequence) for one in entries), told)
     groups = [group for group in group_by_sequence(entries, folders) if in_part(group.sequence, options.part)]

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sartor.tools.fold.parse.alignment import Alignment, Deletions
+from sartor.share.columns import ORDER
+from sartor.tools.fold.parse.alignment import Alignment
 from sartor.tools.fold.store import COLUMNS, KIND, SCHEMA, SUMMARY, TEXTS, Chain, Templates, key_of, packed
 
 if TYPE_CHECKING:
@@ -89,10 +90,9 @@ def pack_sequence(
 def pack_chain(chain: Chain) -> PackedSequence:
     """Return a chain as it is stored, the only one of its sequence."""
     numbers = tuple(range(len(chain.templates.names)))
-    own = PackedChain(
-        chain.name, chain.positions, chain.mask, numbers, chain.cluster, chain.resolution, chain.date
-    )  # fmt: skip
-    alignment = Alignment(chain.msa, Deletions(chain.deletions.rows, chain.deletions.columns, chain.deletions.counts))
+    facts = (chain.cluster, chain.resolution, chain.date)
+    own = PackedChain(chain.name, chain.positions, chain.mask, numbers, *facts)
+    alignment = Alignment(chain.msa, chain.deletions)
     return pack_sequence(key_of(chain.aatype), alignment, chain.profile, chain.templates, [own])
 
 
@@ -162,6 +162,7 @@ def _row(sequence: PackedSequence, chain: PackedChain) -> tuple[Any, ...]:
 def _write_table(group: h5py.Group, rows: Sequence[tuple[Any, ...]]) -> None:
     import h5py
 
+    group.attrs[ORDER] = " ".join(COLUMNS)
     columns = zip(*rows, strict=True) if rows else [()] * len(COLUMNS)
     for name, column in zip(COLUMNS, columns, strict=True):
         group[name] = np.array(column, h5py.string_dtype() if name in TEXTS else _TYPES.get(name, np.int32))

@@ -52,8 +52,8 @@ def test_the_first_of_several_models_counts(tmp_path: Path) -> None:
 
 def test_modified_residues_are_read_as_their_parents(tmp_path: Path) -> None:
     odd = {0: (Atom("N", (1, 1, 1)), Atom("CA", (2, 2, 2)), Atom("SE", (3, 3, 3)))}
-    (found,) = read(tmp_path, mmcif("1abc", [Polymer("A", ("MSE", "SEP", "UNK", "GLY"), atoms=odd)]))
-    assert found.sequence == "MSXG"
+    (found,) = read(tmp_path, mmcif("1abc", [Polymer("A", ("MSE", "SEP", "UNK", "SEC", "GLY"), atoms=odd)]))
+    assert found.sequence == "MSXXG"
     assert found.positions[0, PLACE["SD"]].tolist() == [3, 3, 3]
     assert np.flatnonzero(found.seen[0]).tolist() == sorted(PLACE[name] for name in ("N", "CA", "SD"))
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from sartor.share.console import one_line
 from sartor.share.errors import InputRefusedError
+from sartor.tools.fold.alphabet import RESIDUES
 
 ATOMS = (
     "N", "CA", "C", "CB", "O", "CG", "CG1", "CG2", "OG", "OG1", "SG", "CD", "CD1", "CD2", "ND1", "ND2", "OD1", "OD2",
@@ -148,9 +149,9 @@ def _chain(
 
 
 def _letter(residue: str) -> str:
-    """Return the letter of a residue, that of its parent where it is modified, X where it has none."""
-    letter = gemmi.find_tabulated_residue(residue).one_letter_code.upper()
-    return letter if letter.isalpha() and letter.isascii() else "X"
+    """Return the letter of a residue, that of its parent where it is modified, X where that is none of the twenty."""
+    letter = str(gemmi.find_tabulated_residue(residue).one_letter_code).upper()
+    return letter if letter.strip() and letter in RESIDUES else "X"
 
 
 def _read_atoms(residue: gemmi.Residue, positions: NDArray[np.float32], mask: NDArray[np.bool_]) -> None:
