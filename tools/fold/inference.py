@@ -38,7 +38,7 @@ def padded(length: int, config: Config) -> int:
 
 def run_chain(model: nn.Module, chain: Chain, config: Config, device: torch.device, recycles: int) -> Predicted:
     """Predict a chain; the draws from its alignment are those of the run's seed, the same at every step."""
-    whole = replace(config.data, crop_size=padded(chain.length, config))
+    whole = replace(config.data, crop_size=padded(chain.length, config), deleted_blocks=0)
     arrays = sample(chain, whole, config.training.seed, 0, 0, recycles=recycles)
     batch = {name: array.to(device) for name, array in collate([arrays]).items()}
     features = expand(batch, config.model)
