@@ -1,0 +1,108 @@
+"""Sparse layers for GPUs without one: random layers, and the kernel run as Python."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from tests.kits import gluon_kit
+
+from sartor.tools.sparse_rnn.activations import Activation, parse_activations
+from sartor.tools.sparse_rnn.encode import Coded, decode, encode
+from sartor.tools.sparse_rnn.gpu import cells, kernel, sync
+from sartor.tools.sparse_rnn.gpu.operands import Call, prepare, resident
+from sartor.tools.sparse_rnn.oracle import DEFAULTS, GATES, Cell, Weights
+from sartor.tools.sparse_rnn.pattern import masks, parse_pattern
+
+ARGUMENTS = (
+    "weights", "begins", "threads", "bias", "peepholes", "places", "projected", "lengths", "initial_hidden",
+    "initial_cell", "exchange", "arrivals", "y", "last_hidden", "last_cell", "status",
+)  # fmt: skip
+"""The tensors of a launch in order."""
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A random layer: its coded weights, and these as the oracle takes them."""
+
+    cell: Cell
+    r: Coded
+    weights: Weights
+
+
+def cell_of(kind: str, direction: str = "forward", **options: Any) -> Cell:
+    """Return a cell with usual activations unless others are given."""
+    names = options.pop("activations", DEFAULTS[kind] * (2 if direction == "bidirectional" else 1))
+    return Cell(kind, direction, parse_activations(names, (), (), "test"), **options)
+
+
+def layer_of(cell: Cell, hidden: int, inputs: int, density: float, pattern: str, seed: int = 0) -> Layer:
+    """Return a random layer with everything that its kind may have."""
+    rng, gates = np.random.default_rng(seed), len(GATES[cell.kind])
+    d = cell.directions
+    w, r = (rng.normal(0, 1, (d, gates * hidden, n)).astype(np.float32) for n in (inputs, hidden))
+    r /= np.sqrt(max(density * hidden, 1))
+    kept = np.stack(masks(list(r), gates, parse_pattern(pattern), density, "gate"))
+    coded = encode(r, kept)
+    bias = rng.normal(0, 0.3, (d, 2 * gates * hidden)).astype(np.float32)
+    peepholes = rng.normal(0, 0.3, (d, 3 * hidden)).astype(np.float32) if cell.kind == "LSTM" else None
+    return Layer(cell, coded, Weights(w / np.sqrt(inputs), decode(coded), bias, peepholes))
+
+
+def simulate(packed: Any, w: Any, call: Call | None = None, patience: float = 20.0, **given: Any) -> Call:
+    """Run a launch as Python; `given` are x, lengths, hidden and cell as numpy arrays."""
+    if call is None:
+        call = prepared(packed, w, **given)
+    arrays = [one.numpy() for one in call.tensors]
+    numbers = {"steps": call.steps, "samples": call.samples, "patience": patience, "S": packed.shape}
+    arguments = dict(zip(ARGUMENTS, arrays, strict=True)) | numbers
+    programs = packed.shape.directions * packed.shape.programs
+    gluon_kit.run(kernel.recurrence, (kernel, cells, sync), programs, arguments, HELPERS)
+    return call
+
+
+def prepared(packed: Any, w: Any, x: Any, lengths: Any = None, hidden: Any = None, cell: Any = None) -> Call:
+    """Return the tensors of a call, on the CPU."""
+    tensors = [None if one is None else torch.from_numpy(one) for one in (x, lengths, hidden, cell)]
+    held = resident(packed, w, torch.device("cpu"))
+    return prepare(held, *tensors, torch.zeros(1, dtype=torch.int32))  # type: ignore[arg-type]
+
+
+def _wait(pointers: Any, expected: Any, mine: Any, status: Any, patience: float) -> None:
+    needed = np.asarray(mine) != 0
+    _until(lambda: bool((pointers.read() == expected)[needed].all()), status, patience)
+
+
+def _collect(pointers: Any, thread: Any, status: Any, patience: float, COUNT: int, TOTAL: int, KIND: Any) -> Any:  # noqa: N803
+    found: list[Any] = []
+
+    def complete() -> bool:
+        found.clear()
+        for i in range(COUNT):
+            at = thread + i * len(thread)
+            found.append((pointers + i * len(thread)).read(np.asarray(at) < TOTAL))
+        words = np.ascontiguousarray(np.stack(found)).view(np.int32)
+        return not (words == sync.MISSING.value).any()
+
+    _until(complete, status, patience)
+    return tuple(found)
+
+
+def _until(ready: Any, status: Any, patience: float) -> None:
+    limit = time.monotonic() + patience
+    while not ready() and not status.array[0]:
+        if time.monotonic() > limit:
+            status.array[0] = sync.TIMED_OUT
+        time.sleep(0)
+
+
+def _put(memory: Any, place: Any, words: Any) -> None:
+    memory.array[np.asarray(place)] = words
+
+
+HELPERS = {"wait": _wait, "collect": _collect, "fence": lambda: None, "put": _put}
+
+SIGMOID, TANH = Activation("sigmoid"), Activation("tanh")
