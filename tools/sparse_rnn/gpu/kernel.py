@@ -32,9 +32,6 @@ CHUNK_WORDS = gl.constexpr(32)
 COPIED = gl.constexpr(4)
 """The words that a thread copies at once at the beginning."""
 
-UNROLLED = gl.constexpr(2)
-"""How many loads of weights the inner loop has in flight."""
-
 VALUE_BITS, PLACE_BITS = gl.constexpr(-65536), gl.constexpr(65535)
 
 
@@ -75,20 +72,19 @@ def _products(tile, a0, a1, a2, a3, lookup, S: gl.constexpr):
     """Add the products of a tile of weights [N V] to the sums [N V Q, W] of the lanes of a word."""
     w = tile.load(_line(S, tile.shape[0] // S.threads))
     V: gl.constexpr = tile.shape[0]
-    Q: gl.constexpr = S.planes * S.gathers_a_plane
+    Q: gl.constexpr = S.planes
     pair: gl.constexpr = gl.BlockedLayout([V // S.threads, Q], [32, 1], [S.warps, 1], [1, 0])
-    split: gl.constexpr = gl.BlockedLayout([V // S.threads * Q, S.gather_words], [32, 1], [S.warps, 1], [1, 0])
+    split: gl.constexpr = gl.BlockedLayout([V // S.threads * Q, S.plane_words], [32, 1], [S.warps, 1], [1, 0])
     q = gl.arange(0, Q, gl.SliceLayout(0, pair))
-    offsets = q // S.gathers_a_plane * (S.places * S.gathers_a_plane) + q % S.gathers_a_plane
     w = gl.expand_dims(gl.convert_layout(w, gl.SliceLayout(1, pair)), 1)
-    place = (w & PLACE_BITS) * S.gathers_a_plane + gl.expand_dims(offsets, 0)
+    place = (w & PLACE_BITS) + gl.expand_dims(q * S.places, 0)
     value = _single(w & VALUE_BITS, S) + gl.zeros([V, Q], gl.float32, pair)
     place = gl.expand_dims(gl.convert_layout(place.reshape([V * Q]), gl.SliceLayout(1, split)), 1)
     value = gl.expand_dims(gl.convert_layout(value.reshape([V * Q]), gl.SliceLayout(1, split)), 1)
-    found = lookup.gather(place + gl.zeros([V * Q, S.gather_words], gl.int32, split), 0)
+    found = lookup.gather(place + gl.zeros([V * Q, S.plane_words], gl.int32, split), 0)
     a0 += value * _lane(found, 0, S)
     a1 += value * _lane(found, 1, S)
-    if S.gather_lanes == 4:
+    if S.word_lanes == 4:
         a2 += value * _lane(found, 2, S)
         a3 += value * _lane(found, 3, S)
     return a0, a1, a2, a3
@@ -98,9 +94,9 @@ def _products(tile, a0, a1, a2, a3, lookup, S: gl.constexpr):
 def _summed(a, b, COUNT: gl.constexpr, S: gl.constexpr):
     """Add the sums of a thread: a [N V Q, W] of vectors and b [N Q, W] of what is left; [N Q W]."""
     N: gl.constexpr = S.threads
-    Q: gl.constexpr = S.planes * S.gathers_a_plane
-    split = gl.sum(a.reshape([N, COUNT, Q * S.gather_words]), axis=1).reshape([N * Q * S.gather_words])
-    rest = gl.convert_layout(b.reshape([N * Q * S.gather_words]), split.type.layout)
+    Q: gl.constexpr = S.planes
+    split = gl.sum(a.reshape([N, COUNT, Q * S.plane_words]), axis=1).reshape([N * Q * S.plane_words])
+    rest = gl.convert_layout(b.reshape([N * Q * S.plane_words]), split.type.layout)
     return split + rest
 
 
@@ -109,15 +105,16 @@ def _multiply(weights, lookup, sums, PART: gl.constexpr, S: gl.constexpr):
     """Multiply a part of the weights with the hidden state and leave the sums of threads in shared memory."""
     N: gl.constexpr = S.threads
     V: gl.constexpr = S.vector
-    Q: gl.constexpr = S.planes * S.gathers_a_plane
+    Q: gl.constexpr = S.planes
     K: gl.constexpr = S.parts[PART].depth
-    wide: gl.constexpr = gl.BlockedLayout([V * Q, S.gather_words], [32, 1], [S.warps, 1], [1, 0])
-    narrow: gl.constexpr = gl.BlockedLayout([Q, S.gather_words], [32, 1], [S.warps, 1], [1, 0])
-    a0 = gl.zeros([N * V * Q, S.gather_words], gl.float32, wide)
-    b0 = gl.zeros([N * Q, S.gather_words], gl.float32, narrow)
+    wide: gl.constexpr = gl.BlockedLayout([V * Q, S.plane_words], [32, 1], [S.warps, 1], [1, 0])
+    narrow: gl.constexpr = gl.BlockedLayout([Q, S.plane_words], [32, 1], [S.warps, 1], [1, 0])
+    a0 = gl.zeros([N * V * Q, S.plane_words], gl.float32, wide)
+    b0 = gl.zeros([N * Q, S.plane_words], gl.float32, narrow)
     a1, a2, a3, b1, b2, b3 = a0, a0, a0, b0, b0, b0
     if K >= V:
         vectors = weights.slice(0, K // V * V * N // CHUNK_WORDS).reinterpret(gl.int32, [K // V, N * V], FLAT)
+        UNROLLED: gl.constexpr = S.unrolled
         for k in range(K // V // UNROLLED):
             for u in gl.static_range(UNROLLED):
                 a0, a1, a2, a3 = _products(vectors.index(k * UNROLLED + u), a0, a1, a2, a3, lookup, S)
@@ -131,7 +128,7 @@ def _multiply(weights, lookup, sums, PART: gl.constexpr, S: gl.constexpr):
         for k in gl.static_range(SINGLE):
             b0, b1, b2, b3 = _products(rest.index(k), b0, b1, b2, b3, lookup, S)
     found = gl.join(_summed(a0, b0, V, S), _summed(a1, b1, V, S))
-    if S.gather_lanes == 4:
+    if S.word_lanes == 4:
         found = gl.join(found, gl.join(_summed(a2, b2, V, S), _summed(a3, b3, V, S)))
     _leave(found, sums, S)
 
@@ -143,7 +140,7 @@ def _leave(found, sums, S: gl.constexpr):
     found = found.reshape([N * S.lanes])
     i = gl.arange(0, N * S.lanes, found.type.layout)
     lane = i % S.lanes
-    if S.gather_lanes == 4:
+    if S.word_lanes == 4:
         # Two joins: the last axis is the outer join, of lanes 0 and 1 with 2 and 3.
         lane = lane // 4 * 4 + lane % 2 * 2 + lane // 2 % 2
     # All have read the hidden state, whose room the sums take.
@@ -172,6 +169,10 @@ def _take(state, exchange, exchanged, thread, status, patience, S: gl.constexpr)
         # What lies beyond goes where zeros are anyway.
         place = gl.where(at < TOTAL, at // A_PLANE * (S.places * S.plane_words) + at % A_PLANE, S.zero * S.plane_words)
         put(state, place, words)
+    if S.overwrites_zeros:
+        A_PLANE_OF_ZEROS: gl.constexpr = S.zero_words // S.planes
+        plane, word = thread // A_PLANE_OF_ZEROS % S.planes, thread % A_PLANE_OF_ZEROS
+        put(state, (plane * S.places + S.zero) * S.plane_words + word, (thread * 0).to(KIND))
     gl.barrier()
 
 
@@ -314,8 +315,8 @@ def _pre_activations(
     N: gl.constexpr = S.threads
     thread = gl.arange(0, N, _line(S, 1))
     state = pool.reinterpret(_word_type(S.word_lanes), [S.view_bytes // (S.word_lanes * 2)], FLAT)
-    LOOKUPS: gl.constexpr = S.view_bytes // (S.gather_lanes * S.gather_words * 2)
-    lookup = pool.reinterpret(_word_type(S.gather_lanes), [LOOKUPS, S.gather_words], ROWS)
+    LOOKUPS: gl.constexpr = S.view_bytes // (S.unit_bytes)
+    lookup = pool.reinterpret(_word_type(S.word_lanes), [LOOKUPS, S.plane_words], ROWS)
     sums = pool.reinterpret(gl.float32, [S.view_bytes // 4], FLAT)
     _await(arrivals, exchanged, thread, status, patience, S)
     _take(state, exchange, exchanged, thread, status, patience, S)

@@ -112,8 +112,10 @@ def row_counts(entries: Entries, cell: Cell, places: Array, directions: tuple[in
     return found
 
 
-def depth_for(counts: Array, threads: int) -> int:
-    """Return the least K at which the rows of each program [P, rows] find threads enough; raises nothing."""
+def depth_for(counts: Array, threads: int) -> int | None:
+    """Return the least K at which the rows of each program [P, rows] find threads enough; None with too many rows."""
+    if (counts > 0).sum(1).max() > threads:
+        return None
     low, high = 1, max(int(counts.max(initial=0)), 1)
     while low < high:
         middle = (low + high) // 2

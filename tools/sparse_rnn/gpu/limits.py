@@ -14,6 +14,7 @@ from sartor.tools.sparse_rnn.activations import Activation
 from sartor.tools.sparse_rnn.gpu.layout import depth_for, most_threads
 from sartor.tools.sparse_rnn.gpu.shape import (
     LANES,
+    PLANE_LANES,
     Part,
     Shape,
     Sync,
@@ -31,7 +32,7 @@ LEAST_STATE_BYTES = 32
 """Programs write no less than a sector of the second-level cache, so that no two write the same one."""
 
 WARPS = (16, 8)
-"""How many warps a program may have, the best first."""
+"""How many warps a program may have, the best first; with few of them a thread has more registers."""
 
 PLACE_LIMIT = 1 << 16
 """Places have 16 bits."""
@@ -72,19 +73,29 @@ def shapes(
 ) -> tuple[Shape, ...]:  # fmt: skip
     """Return shapes for rows of so many weights, `counts` [P, rows] a part; `odd` asks for odd K."""
     found = []
-    for warps in WARPS:
-        parts = []
-        for (first, slots), rows in zip(part_slots(cell), counts, strict=True):
-            depth = depth_for(rows, 32 * warps)
-            depth += odd and depth % 2 == 0
-            parts.append(Part(first, slots, depth, most_threads(rows, depth)))
-        found.append(
-            Shape(
-                cell.kind, cell.linear_before_reset, activations, cell.clip, cell.input_forget, peepholes, reverse,
-                hidden, programs, lanes_for(settings.batch), warps, tuple(parts), settings.values, settings.sync,
-                settings.wide,
-            )
-        )  # fmt: skip
+    lanes = lanes_for(settings.batch)
+    # Two parts of 16 lanes do not find registers in 16 warps.
+    for warps in WARPS[1:] if len(counts) > 1 and lanes > PLANE_LANES else WARPS:
+        parts = _parts(cell, counts, 32 * warps, odd)
+        if parts is not None:
+            found.append(
+                Shape(
+                    cell.kind, cell.linear_before_reset, activations, cell.clip, cell.input_forget, peepholes, reverse,
+                    hidden, programs, lanes, warps, parts, settings.values, settings.sync,
+                    settings.wide,
+                )
+            )  # fmt: skip
+    return tuple(found)
+
+
+def _parts(cell: Cell, counts: Sequence[Array], threads: int, odd: bool) -> tuple[Part, ...] | None:
+    found = []
+    for (first, slots), rows in zip(part_slots(cell), counts, strict=True):
+        depth = depth_for(rows, threads)
+        if depth is None:
+            return None
+        depth += odd and depth % 2 == 0
+        found.append(Part(first, slots, depth, most_threads(rows, depth)))
     return tuple(found)
 
 

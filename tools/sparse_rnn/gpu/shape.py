@@ -23,6 +23,8 @@ LANES = (2, 4, 8, 16)
 PLANE_LANES = 8
 """Lanes that one load of 128 bits brings."""
 
+NARROW_LANES = 2
+
 BANK_BYTES = 128
 """What shared memory delivers at a time: 32 banks of 4 bytes."""
 
@@ -101,14 +103,19 @@ class Shape:
         return (2 if self.lanes > PLANE_LANES else 4) if self.wide else 1
 
     @property
-    def planes(self) -> int:
-        """In how many arrays the hidden state lies, each with all units."""
-        return max(self.lanes // PLANE_LANES, 1)
+    def unrolled(self) -> int:
+        """How many of these loads the inner loop has; more would not find registers."""
+        return 1 if self.lanes > PLANE_LANES else 2
 
     @property
     def plane_lanes(self) -> int:
-        """The lanes of a plane."""
-        return min(self.lanes, PLANE_LANES)
+        """The lanes of a plane, which one look-up brings: of 128 bits at most, of 32 bits where they are not wide."""
+        return min(self.lanes, PLANE_LANES if self.wide else NARROW_LANES)
+
+    @property
+    def planes(self) -> int:
+        """In how many arrays the hidden state lies, each with all units."""
+        return self.lanes // self.plane_lanes
 
     @property
     def unit_bytes(self) -> int:
@@ -118,32 +125,17 @@ class Shape:
     @property
     def banks(self) -> int:
         """How many units lie side by side in the banks."""
-        return BANK_BYTES // self.unit_bytes
+        return banks_of(self.lanes, self.wide)
 
     @property
     def word_lanes(self) -> int:
-        """The lanes of an element of the hidden state in memory: a word of 64 bits, of 32 for two lanes."""
-        return min(self.lanes, 4)
+        """The lanes of an element of the hidden state in memory: a word of 64 bits, of 32 for two."""
+        return min(self.plane_lanes, 4)
 
     @property
     def plane_words(self) -> int:
         """The words of a unit in a plane."""
         return self.plane_lanes // self.word_lanes
-
-    @property
-    def gather_lanes(self) -> int:
-        """The lanes of an element that a look-up brings."""
-        return self.word_lanes if self.wide else 2
-
-    @property
-    def gather_words(self) -> int:
-        """The elements that a look-up brings at once."""
-        return self.plane_words if self.wide else 1
-
-    @property
-    def gathers_a_plane(self) -> int:
-        """The look-ups that bring a unit of a plane."""
-        return 1 if self.wide else self.plane_lanes // 2
 
     @property
     def padding(self) -> int:
@@ -162,9 +154,8 @@ class Shape:
 
     @property
     def zero(self) -> int:
-        """The first place after the hidden state, one a bank, that always holds zeros; sums never reach it."""
-        wanted = max(self.hidden, -(-(self.partial_bytes + self.gate_bytes) // self.unit_bytes))
-        return -(-wanted // self.banks) * self.banks
+        """The first place after the hidden state of a plane, one a bank, that holds zeros."""
+        return -(-self.hidden // self.banks) * self.banks
 
     @property
     def places(self) -> int:
@@ -172,9 +163,20 @@ class Shape:
         return self.zero + self.banks
 
     @property
+    def zero_words(self) -> int:
+        """The words of all planes that hold zeros."""
+        return self.planes * BANK_BYTES // (2 * self.word_lanes)
+
+    @property
+    def overwrites_zeros(self) -> bool:
+        """Whether sums and pre-activations reach those."""
+        return self.partial_bytes + self.gate_bytes > self.zero * self.unit_bytes
+
+    @property
     def state_bytes(self) -> int:
-        """The bytes of the hidden state in shared memory."""
-        return self.planes * self.places * self.unit_bytes
+        """The bytes of the hidden state in shared memory, or of the sums that take its room."""
+        used = max(self.planes * self.places * self.unit_bytes, self.partial_bytes + self.gate_bytes)
+        return -(-used // GRANULE) * GRANULE
 
     @property
     def view_bytes(self) -> int:
@@ -209,6 +211,11 @@ class Shape:
 def power_of_two(count: int) -> int:
     """Return the least power of two that is not below a count."""
     return 1 << max(count - 1, 0).bit_length()
+
+
+def banks_of(lanes: int, wide: bool) -> int:
+    """Return how many units lie side by side in the banks of shared memory."""
+    return BANK_BYTES // (2 * min(lanes, PLANE_LANES if wide else NARROW_LANES))
 
 
 def lanes_for(batch: int) -> int:
