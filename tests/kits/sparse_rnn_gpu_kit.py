@@ -10,10 +10,13 @@ import numpy as np
 import torch
 from tests.kits import gluon_kit
 
-from sartor.tools.sparse_rnn.activations import Activation, parse_activations
+from sartor.share.runtime.kernel import STALLED
+from sartor.tools.sparse_rnn.activations import parse_activations
 from sartor.tools.sparse_rnn.encode import Coded, decode, encode
 from sartor.tools.sparse_rnn.gpu import cells, kernel, sync
+from sartor.tools.sparse_rnn.gpu.layout import entries_of
 from sartor.tools.sparse_rnn.gpu.operands import Call, prepare, resident
+from sartor.tools.sparse_rnn.gpu.plan import Source
 from sartor.tools.sparse_rnn.oracle import DEFAULTS, GATES, Cell, Weights
 from sartor.tools.sparse_rnn.pattern import masks, parse_pattern
 
@@ -52,15 +55,17 @@ def layer_of(cell: Cell, hidden: int, inputs: int, density: float, pattern: str,
     return Layer(cell, coded, Weights(w / np.sqrt(inputs), decode(coded), bias, peepholes))
 
 
-def simulate(packed: Any, w: Any, call: Call | None = None, patience: float = 20.0, **given: Any) -> Call:
-    """Run a launch as Python; `given` are x, lengths, hidden and cell as numpy arrays."""
+def simulate(
+    packed: Any, w: Any, call: Call | None = None, patience: float = 20.0, programs: int | None = None, **given: Any
+) -> Call:
+    """Run a launch as Python, all programs or only the first; `given` are x, lengths, hidden and cell as arrays."""
     if call is None:
         call = prepared(packed, w, **given)
     arrays = [one.numpy() for one in call.tensors]
     numbers = {"steps": call.steps, "samples": call.samples, "patience": patience, "S": packed.shape}
     arguments = dict(zip(ARGUMENTS, arrays, strict=True)) | numbers
-    programs = packed.shape.directions * packed.shape.programs
-    gluon_kit.run(kernel.recurrence, (kernel, cells, sync), programs, arguments, HELPERS)
+    every = packed.shape.directions * packed.shape.programs
+    gluon_kit.run(kernel.recurrence, (kernel, cells, sync), programs or every, arguments, HELPERS)
     return call
 
 
@@ -95,7 +100,7 @@ def _until(ready: Any, status: Any, patience: float) -> None:
     limit = time.monotonic() + patience
     while not ready() and not status.array[0]:
         if time.monotonic() > limit:
-            status.array[0] = sync.TIMED_OUT
+            status.array[0] = STALLED
         time.sleep(0)
 
 
@@ -105,4 +110,10 @@ def _put(memory: Any, place: Any, words: Any) -> None:
 
 HELPERS = {"wait": _wait, "collect": _collect, "fence": lambda: None, "put": _put}
 
-SIGMOID, TANH = Activation("sigmoid"), Activation("tanh")
+
+
+
+def source(layer: Layer) -> Source:
+    """Return what a layer is packed from."""
+    entries = entries_of(layer.r, len(GATES[layer.cell.kind]))
+    return Source("layer", layer.cell, entries, layer.weights.bias, layer.weights.peepholes)

@@ -1,7 +1,7 @@
 """Shared memory as the hardware serves it: how often a warp's look-ups have to be split because of its banks.
 
-A load of 32 bits is served for a warp at a time, one of 64 bits for half of it, one of 128 bits for a quarter. Each bank
-gives one word of 32 bits at a time; threads that want the same word share it.
+A load of 32 bits is served for a warp at a time, one of 64 bits for half of it, one of 128 bits for a quarter. Each
+bank gives one word of 32 bits at a time; threads that want the same word share it.
 """
 
 from __future__ import annotations

@@ -40,7 +40,7 @@ SCRATCH_POINTERS = 2
 
 @dataclass(frozen=True)
 class Cubin:
-    """Code of one kernel: its name, compute capability times ten, threads, bytes of shared memory; `key` tells for what."""
+    """Code of one kernel: its name, capability times ten, threads, bytes of shared memory; `key` tells what for."""
 
     key: str
     name: str
@@ -67,7 +67,7 @@ def from_array(array: NDArray[np.uint8]) -> Cubin:
 def key_of(shape: Shape, capability: int) -> str:
     """Return what code depends on, as a hash: shape, target, and the sources of the kernel."""
     here = Path(__file__).parent
-    sources = [here / name for name in ("kernel.py", "cells.py", "sync.py", "shape.py", "cubin.py")]
+    sources = [here / name for name in ("kernel.py", "cells.py", "sync.py", "shape.py", "operands.py", "cubin.py")]
     return hashlib.sha256(f"{shape!r} {capability} {digest_of(sources)}".encode()).hexdigest()[:32]
 
 

@@ -11,8 +11,8 @@ Programs share the units of a direction; all gates of a unit are computed by one
 A GRU that resets before it multiplies does so twice a step. Shared memory is one pool: the hidden state of 16-bit
 lanes at its front, whose room partial sums and pre-activations use once it has been read, then the weights.
 
-Letters: N threads, V weights that a thread loads at once, Q look-ups a weight, W words of a look-up, L lanes, R rows (slots x
-units). Tensors of units or rows are flat, the lane last.
+Letters: N threads, V weights that a thread loads at once, Q look-ups a weight, W words of a look-up, L lanes, R rows
+(slots x units). Tensors of units or rows are flat, the lane last.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from triton.experimental.gluon import language as gl
 from triton.experimental.gluon.language.nvidia.ampere import async_copy
 
 from sartor.tools.sparse_rnn.gpu.cells import activate, clipped, gru_inside, lstm
-from sartor.tools.sparse_rnn.gpu.sync import MISSING, collect, fence, put, wait
+from sartor.tools.sparse_rnn.gpu.sync import MISSING, collect, put, wait
 
 FLAT = gl.constexpr(gl.SwizzledSharedLayout(1, 1, 1, [0]))
 ROWS = gl.constexpr(gl.SwizzledSharedLayout(1, 1, 1, [1, 0]))
@@ -135,7 +135,7 @@ def _multiply(weights, lookup, sums, PART: gl.constexpr, S: gl.constexpr):
 
 @gluon.jit
 def _leave(found, sums, S: gl.constexpr):
-    """Store sums of threads, [N Q W, 2] or [N Q W, 2, 2] for the lanes of a word, the threads of a lane side by side."""
+    """Store sums [N Q W, 2] or [N Q W, 2, 2], lanes of a word last, so that the threads of a lane are side by side."""
     N: gl.constexpr = S.threads
     found = found.reshape([N * S.lanes])
     i = gl.arange(0, N * S.lanes, found.type.layout)
@@ -233,7 +233,11 @@ def _give(x, exchange, exchanged, first, count, S: gl.constexpr):
     """Write the states [U L] of a program's units for all programs."""
     words = _packed(x, S)
     pointers, exists = _own_words(exchange, exchanged, first, count, words.type.layout, S)
-    gl.atomic_store(pointers, words, mask=exists, sem="relaxed", scope="gpu")
+    if S.sync == "lamport":
+        # Who sees these words sees the marks of `_clear` too.
+        gl.atomic_store(pointers, words, mask=exists, sem="release", scope="gpu")
+    else:
+        gl.atomic_store(pointers, words, mask=exists, sem="relaxed", scope="gpu")
 
 
 @gluon.jit
@@ -315,7 +319,7 @@ def _pre_activations(
     N: gl.constexpr = S.threads
     thread = gl.arange(0, N, _line(S, 1))
     state = pool.reinterpret(_word_type(S.word_lanes), [S.view_bytes // (S.word_lanes * 2)], FLAT)
-    LOOKUPS: gl.constexpr = S.view_bytes // (S.unit_bytes)
+    LOOKUPS: gl.constexpr = S.view_bytes // S.unit_bytes
     lookup = pool.reinterpret(_word_type(S.word_lanes), [LOOKUPS, S.plane_words], ROWS)
     sums = pool.reinterpret(gl.float32, [S.view_bytes // 4], FLAT)
     _await(arrivals, exchanged, thread, status, patience, S)
@@ -323,8 +327,6 @@ def _pre_activations(
     _clear(exchange, exchanged, first, count, S)
     weights = pool.slice(FIRST_CHUNK, S.parts[PART].depth * N // CHUNK_WORDS)
     _multiply(weights, lookup, sums, PART, S)
-    if S.sync == "lamport":
-        fence()
     rows = _gather_rows(sums, base, begin, threads, PART, S)
     A_SLOT: gl.constexpr = S.units * S.lanes * 4 // 128
     own = pool.slice(S.partial_bytes // 128 + S.parts[PART].first * A_SLOT, S.parts[PART].slots * A_SLOT)

@@ -45,7 +45,7 @@ class Program:
         _call("cuFuncSetAttribute", self._function, DYNAMIC_SHARED, ctypes.c_int(cubin.shared))
 
     def launch(self, programs: int, values: Sequence[ctypes._SimpleCData[Any]], stream: int) -> None:
-        """Enqueue a cooperative launch on a stream; raises UnavailableError where so many programs can't be resident."""
+        """Enqueue a cooperative launch; raises UnavailableError where so many programs can't run at the same time."""
         pointers = pack(values)
         one = ctypes.c_uint(1)
         _call(

@@ -23,6 +23,10 @@ from sartor.tools.sparse_rnn.pattern import WIDTHS
 Array = NDArray[Any]
 
 
+MOST_SHARING = 32
+"""The most threads that share a row: their sums are added one after the other."""
+
+
 @dataclass(frozen=True)
 class Entries:
     """The non-zeros of r [D, G H, H], in order: indices and values."""
@@ -36,8 +40,9 @@ class Entries:
 
     def of(self, keep: Array) -> Entries:
         """Return those that a mask keeps."""
-        parts = (self.direction, self.gate, self.unit, self.column, self.value)
-        return Entries(*(one[keep] for one in parts), self.hidden)
+        return Entries(
+            self.direction[keep], self.gate[keep], self.unit[keep], self.column[keep], self.value[keep], self.hidden
+        )
 
 
 @dataclass(frozen=True)
@@ -54,7 +59,7 @@ class Packed:
     bias: NDArray[np.float32]
     peepholes: NDArray[np.float32]
     places: NDArray[np.int32]
-    units: NDArray[np.int32]
+    units: NDArray[np.int64]
     order: Order
     reads: Conflicts
 
@@ -116,7 +121,8 @@ def depth_for(counts: Array, threads: int) -> int | None:
     """Return the least K at which the rows of each program [P, rows] find threads enough; None with too many rows."""
     if (counts > 0).sum(1).max() > threads:
         return None
-    low, high = 1, max(int(counts.max(initial=0)), 1)
+    high = max(int(counts.max(initial=0)), 1)
+    low = -(-high // MOST_SHARING)
     while low < high:
         middle = (low + high) // 2
         fits = (-(-counts // middle)).sum(1).max() <= threads
@@ -147,7 +153,7 @@ def pack(
         inside = mine[index].of((where >= first) & (where < last))
         before = 0
         for part, gates in zip(shape.parts, form_of(cell).parts, strict=True):
-            slots, values, starts, rows = _part(shape, part, dict(gates), inside, places, first, order)
+            slots, values, rows = _part(shape, part, dict(gates), inside, places, first, order)
             begin, count = rows
             begins[program, part.first : part.first + part.slots] = begin
             threads[program, part.first : part.first + part.slots] = count
@@ -159,14 +165,14 @@ def pack(
     return Packed(
         shape, words, begins, threads, _slot_biases(shape, cell, bias, units, directions),
         _peepholes(shape, peepholes, units, directions), _by_program(shape, units[None], 1)[:, 0].astype(np.int32),
-        units.astype(np.int32), order, reads,
+        units, order, reads,
     )  # fmt: skip
 
 
 def _part(
     shape: Shape, part: Part, slot_of: dict[int, int], inside: Entries, places: Array, first: int, order: Order
-) -> tuple[Array, Array, Array, tuple[Array, Array]]:
-    """Arrange the weights of a part of a program: places and values [N, K], where rows start, and their threads."""
+) -> tuple[Array, Array, tuple[Array, Array]]:
+    """Arrange the weights of a part of a program: places and values [N, K], and the threads of rows."""
     belongs = inside.of(np.isin(inside.gate, list(slot_of)))
     slot = np.array([slot_of.get(gate, 0) for gate in range(max(slot_of) + 1)])[belongs.gate] - part.first
     row = slot * shape.units + places[belongs.unit] - first
@@ -182,7 +188,7 @@ def _part(
     slots = np.where(chosen >= 0, held, shape.zero - 1 - chosen)
     values = np.where(chosen >= 0, np.append(value, 0)[some] if len(value) else 0, 0)
     grid = (part.slots, shape.units)
-    return slots, values, starts, (begins[:-1].reshape(grid), needed.reshape(grid))
+    return slots, values, (begins[:-1].reshape(grid), needed.reshape(grid))
 
 
 def _words(shape: Shape, slots: Array, values: Array) -> Array:
@@ -223,9 +229,7 @@ def _slot_biases(
     return _by_program(shape, np.ascontiguousarray(slots[..., units]).reshape(-1, shape.hidden), shape.slots)
 
 
-def _peepholes(
-    shape: Shape, peepholes: Array | None, units: Array, directions: tuple[int, ...]
-) -> NDArray[np.float32]:
+def _peepholes(shape: Shape, peepholes: Array | None, units: Array, directions: tuple[int, ...]) -> NDArray[np.float32]:
     held = np.zeros((len(directions), 3, shape.hidden), np.float32)
     if peepholes is not None:
         held[:] = peepholes[list(directions)].reshape(held.shape)

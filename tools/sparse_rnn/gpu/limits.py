@@ -112,8 +112,8 @@ def largest_hidden(cell: Cell, density: float, settings: Settings, gpu: Gpu) -> 
         programs = programs_for(hidden, lanes, gpu.processors)
         units, weights = -(-hidden // programs), max(round(density * hidden), 1)
         counts = [np.full((1, units * len(part)), weights) for part in form_of(cell).parts]
-        direction = cell.of(0)
-        return fitting(shapes(cell, hidden, counts, (False,), direction, True, programs, settings, False), gpu) is not None
+        found = shapes(cell, hidden, counts, (False,), cell.of(0), True, programs, settings, False)
+        return fitting(found, gpu) is not None
 
     # What fits is not quite monotonous: rows share threads more or less evenly.
     low, high = 1, PLACE_LIMIT

@@ -38,7 +38,7 @@ class Resident:
 
 @dataclass(frozen=True)
 class Call:
-    """The arguments of a launch in order, without the kernel's constants; the last three are numbers."""
+    """The arguments of a launch in order, without numbers and constants, and the outputs among them."""
 
     tensors: tuple[torch.Tensor, ...]
     y: torch.Tensor
@@ -68,19 +68,21 @@ def prepare(
     import torch
 
     shape, (steps, samples, _) = held.shape, x.shape
-    single = {"dtype": torch.float32, "device": x.device}
     state = (shape.directions, samples, shape.hidden)
-    projected = torch.matmul(x.reshape(steps * samples, -1), held.inputs)
+    projected = torch.matmul(x.reshape(steps * samples, x.shape[2]), held.inputs)
     full = torch.full((samples,), steps, dtype=torch.int32, device=x.device)
     ran = full if lengths is None else lengths.to(torch.int32).clamp(0, steps)
-    before, memory = (torch.zeros(state, **single) if one is None else one.contiguous() for one in (hidden, cell))
-    y = torch.zeros((steps, *state), **single)
-    last = [torch.empty(state, **single) for _ in range(2)]
+    before, memory = (
+        torch.zeros(state, dtype=torch.float32, device=x.device) if one is None else one.contiguous()
+        for one in (hidden, cell)
+    )
+    y = torch.zeros((steps, *state), dtype=torch.float32, device=x.device)
+    last_hidden, last_cell = torch.empty_like(before), torch.empty_like(before)
     tensors = (
         held.weights, held.begins, held.threads, held.bias, held.peepholes, held.places, projected, ran, before, memory,
-        _exchange(held, before), _arrivals(shape, steps, x.device), y, *last, status,
+        _exchange(held, before), _arrivals(shape, steps, x.device), y, last_hidden, last_cell, status,
     )  # fmt: skip
-    return Call(tensors, y, *last, steps, samples)
+    return Call(tensors, y, last_hidden, last_cell, steps, samples)
 
 
 def _exchange(held: Resident, hidden: torch.Tensor) -> torch.Tensor:
@@ -92,7 +94,7 @@ def _exchange(held: Resident, hidden: torch.Tensor) -> torch.Tensor:
     word = torch.int64 if shape.word_lanes == 4 else torch.int32
     lanes = torch.zeros((directions, shape.lanes, size), dtype=kind, device=hidden.device)
     # Adding zero makes plus zero of minus zero.
-    lanes[:, :samples] = hidden[:, :, held.units.long()].to(kind) + 0.0
+    lanes[:, :samples] = hidden[:, :, held.units].to(kind) + 0.0
     by_plane = lanes.reshape(directions, shape.planes, shape.plane_lanes, size).transpose(2, 3).contiguous()
     buffers = torch.full(
         (directions, shape.buffers, shape.exchange_words * shape.word_lanes // 2), MISSING, dtype=torch.int32,

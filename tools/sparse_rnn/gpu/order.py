@@ -21,7 +21,8 @@ Order = Literal["sorted", "greedy", "constructive"]
 def arrange(order: Order, starts: Array, begins: Array, places: Array, threads: int, depth: int, banks: int) -> Array:
     """Distribute weights over slots [N, K].
 
-    `starts` [R + 1] are where rows begin among the weights, `begins` [R + 1] their first threads, `places` the weights'.
+    `starts` [R + 1] are where rows begin among the weights, `begins` [R + 1] their first threads, `places` those of
+    the weights.
     """
     if order == "constructive":
         return np.asarray(_constructive(starts, begins, places, threads, depth, banks))

@@ -10,14 +10,13 @@ from __future__ import annotations
 from triton.experimental import gluon
 from triton.experimental.gluon import language as gl
 
-MISSING = gl.constexpr(-0x7FFF8000)
-"""Minus zero in both lanes of 16 bits: what a word holds that is not yet there (Lamport)."""
+from sartor.share.runtime.kernel import STALLED
+from sartor.tools.sparse_rnn.gpu import operands
+
+MISSING = gl.constexpr(operands.MISSING)
 
 TRIES = 64
 """How often a loop looks before it looks at the clock."""
-
-TIMED_OUT = 2
-"""What the status word becomes; 1 is that of an index out of range (share/runtime/kernel.py)."""
 
 
 @gluon.constexpr_function
@@ -31,7 +30,7 @@ def _loop(loads: list[str], ready: list[str], status: str, patience: str) -> str
         f"ld.relaxed.gpu.global.u32 told, [{status}];", "setp.ne.u32 more, told, 0;", "@more bra DONE;",
         "mov.u64 now, %globaltimer;", "setp.eq.u64 more, limit, 0;", f"@more add.u64 limit, now, {patience};",
         "setp.lt.u64 more, now, limit;", "@more bra AGAIN;",
-        f"st.relaxed.gpu.global.u32 [{status}], {TIMED_OUT};",
+        f"st.relaxed.gpu.global.u32 [{status}], {STALLED};",
         "DONE:", "}",
     )  # fmt: skip
     return "\n".join(lines)
@@ -41,7 +40,7 @@ def _loop(loads: list[str], ready: list[str], status: str, patience: str) -> str
 def _arrival() -> str:
     """Return the code that waits until the word behind $1 is $2, in threads where $3 is not 0."""
     loads = ["setp.ne.u32 more, $3, 0;", "mov.u32 $0, $2;", "@more ld.acquire.gpu.global.u32 $0, [$1];"]
-    return _loop(loads, ["setp.eq.u32 ready, $0, $2;"], "$4", "$5")
+    return str(_loop(loads, ["setp.eq.u32 ready, $0, $2;"], "$4", "$5"))
 
 
 @gluon.constexpr_function
@@ -58,11 +57,11 @@ def _collection(count: int, bits: int, stride: int, rest: int) -> str:
         halves = [f"mov.b64 {{low, high}}, ${i};"] if bits == 64 else [f"mov.b32 low, ${i};"]
         ready += halves
         ready += [f"setp.ne.and.b32 ready, {half}, {MISSING.value}, ready;" for half in ("low", "high")[: bits // 32]]
-    return _loop(loads, ready, status, patience)
+    return str(_loop(loads, ready, status, patience))
 
 
 @gluon.constexpr_function
-def _repeated(kind, count):  # type: ignore[no-untyped-def]
+def _repeated(kind, count):
     return (kind,) * count
 
 
@@ -87,12 +86,6 @@ def collect(pointers, thread, status, patience, COUNT: gl.constexpr, TOTAL: gl.c
     constraints: gl.constexpr = _constraints(COUNT, BITS)
     kinds: gl.constexpr = _repeated(thread.to(KIND).type, COUNT)
     return gl.inline_asm(code, constraints, [pointers, thread, status, patience], kinds, False)
-
-
-@gluon.jit
-def fence():
-    """Let what this thread has written be seen by all programs before what is written from now on."""
-    gl.inline_asm("fence.acq_rel.gpu;", "", [], (), False)
 
 
 @gluon.constexpr_function
