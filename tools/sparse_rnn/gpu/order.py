@@ -113,23 +113,39 @@ def _least_used(left: Any, used: Any) -> int:
 
 
 @compiled
+def _descending(left: Any, axis: int) -> Any:
+    """Return banks (axis 0) or threads (1), those first that have most weights left."""
+    count = len(left)
+    sums, found = np.zeros(count, np.int64), np.zeros(count, np.int64)
+    for i in range(count):
+        for j in range(count):
+            sums[j if axis == 0 else i] += left[i, j]
+    for i in range(count):
+        best = 0
+        for j in range(count):
+            if sums[j] > sums[best]:
+                best = j
+        found[i] = best
+        sums[best] = -1
+    return found
+
+
+@compiled
 def _matching(left: Any, banks: int) -> Any:
     """Return a bank for each thread, each at most once, -1 for none: the largest matching, full banks first."""
     of_thread = np.full(banks, -1, np.int64)
-    order = np.argsort(-left.sum(0))
-    need = np.argsort(-left.sum(1))
-    for bank in order:
-        before = np.full(banks, -1, np.int64)
-        queue = np.zeros(banks + 1, np.int64)
+    before, queue = np.zeros(banks, np.int64), np.zeros(banks + 1, np.int64)
+    by_bank, by_thread = _descending(left, 0), _descending(left, 1)
+    for bank in by_bank:
+        for t in range(banks):
+            before[t] = -1
         queue[0] = bank
-        seen = np.zeros(banks, np.bool_)
         head, tail, end = 0, 1, -1
         while head < tail and end < 0:
             b = queue[head]
             head += 1
-            for t in need:
-                if left[t, b] > 0 and not seen[t]:
-                    seen[t] = True
+            for t in by_thread:
+                if left[t, b] > 0 and before[t] < 0:
                     before[t] = b
                     if of_thread[t] < 0:
                         end = t
