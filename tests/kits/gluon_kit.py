@@ -1,4 +1,4 @@
-"""Runs Gluon kernels on arrays of numpy, every program in a thread of its own, so that programs may wait for one another.
+"""Runs Gluon kernels on arrays of numpy, each program in a thread of its own, so that they may wait for one another.
 
 Triton interprets no Gluon. Here the very functions that are compiled run as Python: tensors are arrays, pointers an
 array with indices, and shared memory bytes that begin as NaN. Layouts have no meaning; what a view may not reach, what
@@ -132,7 +132,7 @@ class _Language:
     def program_id(self, _axis: int) -> Tensor:
         return tensor(np.int32(self._program))
 
-    def BlockedLayout(self, *_: Any) -> None:  # noqa: N802
+    def BlockedLayout(self, *_: Any) -> None:
         return None
 
     SliceLayout = SwizzledSharedLayout = BlockedLayout

@@ -81,7 +81,7 @@ def _wait(pointers: Any, expected: Any, mine: Any, status: Any, patience: float)
     _until(lambda: bool((pointers.read() == expected)[needed].all()), status, patience)
 
 
-def _collect(pointers: Any, thread: Any, status: Any, patience: float, COUNT: int, TOTAL: int, KIND: Any) -> Any:  # noqa: N803
+def _collect(pointers: Any, thread: Any, status: Any, patience: float, COUNT: int, TOTAL: int, KIND: Any) -> Any:
     found: list[Any] = []
 
     def complete() -> bool:
@@ -109,8 +109,6 @@ def _put(memory: Any, place: Any, words: Any) -> None:
 
 
 HELPERS = {"wait": _wait, "collect": _collect, "fence": lambda: None, "put": _put}
-
-
 
 
 def source(layer: Layer) -> Source:

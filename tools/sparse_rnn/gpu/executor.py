@@ -96,7 +96,7 @@ class GpuLayer:
             try:
                 self._loaded[key] = self._load(lanes, device)
             except SartorError as error:
-                _warn(self._source.name, error)
+                _warn(self._source.name, f"{error.reason}. {error.remedy}")
                 self._loaded[key] = None
         return self._loaded[key]
 
@@ -135,7 +135,7 @@ def _obstacle(call: FunctionCall, bound: Bound) -> str:
     return "" if r.values.dtype == np.float16 else "its weights are stored in float32, and a kernel has 16 bits"
 
 
-def _warn(name: str, reason: object) -> None:
+def _warn(name: str, reason: str) -> None:
     text = f"{name}: no persistent kernel ({reason}); torch runs it with dense weights"
     warnings.warn(text, RuntimeWarning, stacklevel=4)
 

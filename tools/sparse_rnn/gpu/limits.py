@@ -74,8 +74,8 @@ def shapes(
     """Return shapes for rows of so many weights, `counts` [P, rows] a part; `odd` asks for odd K."""
     found = []
     lanes = lanes_for(settings.batch)
-    # Two parts of 16 lanes do not find registers in 16 warps.
-    for warps in WARPS[1:] if len(counts) > 1 and lanes > PLANE_LANES else WARPS:
+    # Two parts of many lanes do not find registers in 16 warps.
+    for warps in WARPS[1:] if len(counts) > 1 and lanes >= PLANE_LANES else WARPS:
         parts = _parts(cell, counts, 32 * warps, odd)
         if parts is not None:
             found.append(
