@@ -169,7 +169,9 @@ def test_without_code_it_runs_dense_with_a_warning(machine: Simulated, monkeypat
 
     monkeypatch.setattr(machine, "load", load)
     model, *_ = sparse_model("GRU", "forward", ("Y",))
-    with pytest.warns(RuntimeWarning, match=r"no persistent kernel \(Triton has no Gluon\. Install triton 3\.9\); torch runs it"):
+    with pytest.warns(
+        RuntimeWarning, match=r"no persistent kernel \(Triton has no Gluon\. Install triton 3\.9\); torch runs it"
+    ):
         opened(model).run(None, fed("GRU", 1, 2))
 
 
