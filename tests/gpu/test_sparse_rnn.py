@@ -5,14 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import onnx
-import onnx_ir as ir
 import pytest
 import torch
 from tests.kits import sparse_rnn_gpu_kit as kit
 
 import sartor
-from sartor.share.errors import StalledError
 from sartor.share.runtime.device_session import DeviceSession
 from sartor.share.runtime.kernel import STALLED
 from sartor.tools.sparse_rnn.gpu import machine as machines
@@ -69,13 +66,11 @@ def test_large_layers_and_the_ablation(order: Any, wide: bool, values: Any) -> N
 
 
 def test_sessions_and_replays() -> None:
-    from tests.sparse_rnn.gpu.test_executor import fed, sparse_model
-
-    model, cell, weights = sparse_model("LSTM", "bidirectional", ("Y", "Y_h", "Y_c"))
+    model, cell, weights = kit.sparse_model("LSTM", "bidirectional", ("Y", "Y_h", "Y_c"))
     session = sartor.load(model, device="cuda")
     assert isinstance(session, DeviceSession)
     for _ in range(5):
-        feeds = fed("LSTM", 2, 3)
+        feeds = kit.fed("LSTM", 2, 3)
         wanted = run(cell, weights, feeds["X"], feeds["lengths"], State(feeds["h0"], feeds["c0"]))
         for found, want in zip(session.run(None, feeds), wanted, strict=True):
             np.testing.assert_allclose(found, want, atol=5e-3)
@@ -96,14 +91,3 @@ def test_a_wait_in_vain_ends(sync: Any) -> None:
     # The last program is not launched, and a tenth of a second is all that the others wait.
     program.launch(shape.programs - 1, values_of(call.tensors, STEPS, 4, 10**8), stream)
     assert status.item() == STALLED
-
-
-def test_a_session_tells_of_a_wait_in_vain(monkeypatch: pytest.MonkeyPatch) -> None:
-    from tests.sparse_rnn.gpu.test_executor import fed, sparse_model
-
-    monkeypatch.setattr(machines, "PATIENCE", 0)
-    model, *_ = sparse_model("LSTM", "forward", ("Y",))
-    session = DeviceSession(ir.serde.deserialize_model(onnx.load_from_string(model)), torch.device("cuda"), None)
-    with pytest.raises(StalledError):
-        for _ in range(100):
-            session.run(None, fed("LSTM", 1, 3))

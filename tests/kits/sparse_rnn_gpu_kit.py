@@ -7,12 +7,16 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import onnx_ir as ir
 import torch
+from onnx import TensorProto, helper
 from tests.kits import gluon_kit
 
 from sartor.share.runtime.kernel import STALLED
 from sartor.tools.sparse_rnn.activations import parse_activations
+from sartor.tools.sparse_rnn.emit import emit
 from sartor.tools.sparse_rnn.encode import Coded, decode, encode
+from sartor.tools.sparse_rnn.find import R, find_layers
 from sartor.tools.sparse_rnn.gpu import cells, kernel, sync
 from sartor.tools.sparse_rnn.gpu.layout import entries_of
 from sartor.tools.sparse_rnn.gpu.operands import Call, prepare, resident
@@ -115,3 +119,45 @@ def source(layer: Layer) -> Source:
     """Return what a layer is packed from."""
     entries = entries_of(layer.r, len(GATES[layer.cell.kind]))
     return Source("layer", layer.cell, entries, layer.weights.bias, layer.weights.peepholes)
+
+
+HIDDEN, INPUTS, STEPS = 40, 6, 5
+
+
+def sparse_model(
+    kind: str, direction: str, outputs: tuple[str, ...], values: Any = np.float16
+) -> tuple[bytes, Any, Weights]:
+    """Return a model of one sparse layer with lengths and initial states, its cell, and its weights."""
+    rng, gates, d = np.random.default_rng(0), len(GATES[kind]), 2 if direction == "bidirectional" else 1
+    shapes = {"W": (d, gates * HIDDEN, INPUTS), "R": (d, gates * HIDDEN, HIDDEN), "B": (d, 2 * gates * HIDDEN)}
+    arrays = {name: rng.uniform(-0.4, 0.4, shape).astype(np.float32) for name, shape in shapes.items()}
+    inputs = ["X", "W", "R", "B", "lengths", "h0", *(["c0"] if kind == "LSTM" else [])]
+    node = helper.make_node(kind, inputs, list(outputs), hidden_size=HIDDEN, direction=direction, name="layer")
+    state, F = [d, "B", HIDDEN], TensorProto.FLOAT
+    kinds = {"X": (F, ["T", "B", INPUTS]), "lengths": (TensorProto.INT32, ["B"]), "h0": (F, state), "c0": (F, state)}
+    made = {"Y": ["T", d, "B", HIDDEN], "Y_h": state, "Y_c": state}
+    graph = helper.make_graph(
+        [node], "one",
+        [helper.make_tensor_value_info(name, *kinds[name]) for name in inputs if name in kinds],
+        [helper.make_tensor_value_info(name, F, made[name]) for name in outputs if name],
+        [helper.make_tensor(name, F, one.shape, one.tobytes(), raw=True) for name, one in arrays.items()],
+    )  # fmt: skip
+    model = ir.serde.deserialize_model(
+        helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
+    )
+    (layer,) = find_layers(model).layers
+    kept = np.stack(masks(list(layer.weights.r), gates, parse_pattern("balanced:16"), 0.3, "gate"))
+    coded = encode(layer.weights.r, kept, values)
+    weights = Weights(arrays["W"], decode(coded), arrays["B"])
+    emit(model, {layer: {R: coded}})
+    return ir.serde.serialize_model(model).SerializeToString(), layer.cell, weights
+
+
+def fed(kind: str, directions: int, batch: int) -> dict[str, Any]:
+    """Return inputs of such a model."""
+    rng = np.random.default_rng(batch)
+    state = (directions, batch, HIDDEN)
+    feeds = {"X": rng.normal(0, 1, (STEPS, batch, INPUTS)), "h0": rng.normal(0, 0.5, state)}
+    feeds |= {"c0": rng.normal(0, 0.5, state)} if kind == "LSTM" else {}
+    lengths = rng.integers(0, STEPS + 1, batch).astype(np.int32)
+    return {name: one.astype(np.float32) for name, one in feeds.items()} | {"lengths": lengths}

@@ -13,24 +13,19 @@ import onnx
 import onnx_ir as ir
 import pytest
 import torch
-from onnx import TensorProto, helper
 from tests.kits import sparse_rnn_gpu_kit as kit
 
 from sartor.share.errors import InputRefusedError, StalledError, UnavailableError
 from sartor.share.runtime import registry
 from sartor.share.runtime.device_session import DeviceSession
 from sartor.share.runtime.kernel import OUT_OF_RANGE, STALLED, FunctionCall
-from sartor.tools.sparse_rnn.emit import DOMAIN, emit
-from sartor.tools.sparse_rnn.encode import decode, encode
+from sartor.tools.sparse_rnn.emit import DOMAIN
 from sartor.tools.sparse_rnn.executor import bind
-from sartor.tools.sparse_rnn.find import R, find_layers
 from sartor.tools.sparse_rnn.gpu.executor import GpuLayer, kernel_for_call, values_for
 from sartor.tools.sparse_rnn.gpu.launch import pack, values_of
 from sartor.tools.sparse_rnn.gpu.limits import Gpu
-from sartor.tools.sparse_rnn.oracle import GATES, State, Weights, run
-from sartor.tools.sparse_rnn.pattern import masks, parse_pattern
+from sartor.tools.sparse_rnn.oracle import State, run
 
-HIDDEN, INPUTS, STEPS = 40, 6, 5
 CPU = torch.device("cpu")
 
 
@@ -68,44 +63,6 @@ def machine() -> Iterator[Simulated]:
     registry.unregister(DOMAIN)
 
 
-def sparse_model(
-    kind: str, direction: str, outputs: tuple[str, ...], values: Any = np.float16
-) -> tuple[bytes, Any, Weights]:
-    """Return a model of one sparse layer with lengths and initial states, its cell, and its weights."""
-    rng, gates, d = np.random.default_rng(0), len(GATES[kind]), 2 if direction == "bidirectional" else 1
-    shapes = {"W": (d, gates * HIDDEN, INPUTS), "R": (d, gates * HIDDEN, HIDDEN), "B": (d, 2 * gates * HIDDEN)}
-    arrays = {name: rng.uniform(-0.4, 0.4, shape).astype(np.float32) for name, shape in shapes.items()}
-    inputs = ["X", "W", "R", "B", "lengths", "h0", *(["c0"] if kind == "LSTM" else [])]
-    node = helper.make_node(kind, inputs, list(outputs), hidden_size=HIDDEN, direction=direction, name="layer")
-    state, F = [d, "B", HIDDEN], TensorProto.FLOAT
-    kinds = {"X": (F, ["T", "B", INPUTS]), "lengths": (TensorProto.INT32, ["B"]), "h0": (F, state), "c0": (F, state)}
-    made = {"Y": ["T", d, "B", HIDDEN], "Y_h": state, "Y_c": state}
-    graph = helper.make_graph(
-        [node], "one",
-        [helper.make_tensor_value_info(name, *kinds[name]) for name in inputs if name in kinds],
-        [helper.make_tensor_value_info(name, F, made[name]) for name in outputs if name],
-        [helper.make_tensor(name, F, one.shape, one.tobytes(), raw=True) for name, one in arrays.items()],
-    )  # fmt: skip
-    model = ir.serde.deserialize_model(
-        helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
-    )
-    (layer,) = find_layers(model).layers
-    kept = np.stack(masks(list(layer.weights.r), gates, parse_pattern("balanced:16"), 0.3, "gate"))
-    coded = encode(layer.weights.r, kept, values)
-    weights = Weights(arrays["W"], decode(coded), arrays["B"])
-    emit(model, {layer: {R: coded}})
-    return ir.serde.serialize_model(model).SerializeToString(), layer.cell, weights
-
-
-def fed(kind: str, directions: int, batch: int) -> dict[str, Any]:
-    rng = np.random.default_rng(batch)
-    state = (directions, batch, HIDDEN)
-    feeds = {"X": rng.normal(0, 1, (STEPS, batch, INPUTS)), "h0": rng.normal(0, 0.5, state)}
-    feeds |= {"c0": rng.normal(0, 0.5, state)} if kind == "LSTM" else {}
-    lengths = rng.integers(0, STEPS + 1, batch).astype(np.int32)
-    return {name: one.astype(np.float32) for name, one in feeds.items()} | {"lengths": lengths}
-
-
 def opened(model: bytes) -> DeviceSession:
     return DeviceSession(ir.serde.deserialize_model(onnx.load_from_string(model)), CPU, None)
 
@@ -120,11 +77,11 @@ def opened(model: bytes) -> DeviceSession:
     ],
 )
 def test_sessions(machine: Simulated, kind: str, direction: str, outputs: tuple[str, ...]) -> None:
-    model, cell, weights = sparse_model(kind, direction, outputs)
+    model, cell, weights = kit.sparse_model(kind, direction, outputs)
     session = opened(model)
     assert len(session.kernels) == 1
     for batch in (3, 1, 9):
-        feeds = fed(kind, cell.directions, batch)
+        feeds = kit.fed(kind, cell.directions, batch)
         wanted = run(cell, weights, feeds["X"], feeds["lengths"], State(feeds["h0"], feeds.get("c0")))
         found = session.run(None, feeds)
         for one, other in zip(found, (want for want, name in zip(wanted, outputs, strict=False) if name), strict=True):
@@ -133,10 +90,10 @@ def test_sessions(machine: Simulated, kind: str, direction: str, outputs: tuple[
 
 
 def test_no_steps(machine: Simulated) -> None:
-    model, cell, _ = sparse_model("LSTM", "forward", ("Y", "Y_h", "Y_c"))
-    feeds = fed("LSTM", 1, 2) | {"X": np.zeros((0, 2, INPUTS), np.float32), "lengths": np.zeros(2, np.int32)}
+    model, cell, _ = kit.sparse_model("LSTM", "forward", ("Y", "Y_h", "Y_c"))
+    feeds = kit.fed("LSTM", 1, 2) | {"X": np.zeros((0, 2, kit.INPUTS), np.float32), "lengths": np.zeros(2, np.int32)}
     y, hidden, memory = opened(model).run(None, feeds)
-    assert y.shape == (0, 1, 2, HIDDEN)
+    assert y.shape == (0, 1, 2, kit.HIDDEN)
     assert not hidden.any()
     assert not memory.any()
     assert cell.directions == 1
@@ -151,8 +108,8 @@ def test_no_steps(machine: Simulated) -> None:
 )
 def test_what_does_not_fit_runs_dense_with_a_warning(machine: Simulated, batch: int, facts: Gpu, reason: str) -> None:
     machine.facts = facts  # type: ignore[misc]
-    model, cell, weights = sparse_model("LSTM", "forward", ("Y", "Y_h", "Y_c"))
-    session, feeds = opened(model), fed("LSTM", 1, batch)
+    model, cell, weights = kit.sparse_model("LSTM", "forward", ("Y", "Y_h", "Y_c"))
+    session, feeds = opened(model), kit.fed("LSTM", 1, batch)
     with pytest.warns(RuntimeWarning, match=f"no persistent kernel .*{reason}"):
         found = session.run(None, feeds)
     wanted = run(cell, weights, feeds["X"], feeds["lengths"], State(feeds["h0"], feeds["c0"]))
@@ -168,15 +125,15 @@ def test_without_code_it_runs_dense_with_a_warning(machine: Simulated, monkeypat
         raise UnavailableError("Triton has no Gluon", subject="persistent kernels", remedy="Install triton 3.9")
 
     monkeypatch.setattr(machine, "load", load)
-    model, *_ = sparse_model("GRU", "forward", ("Y",))
+    model, *_ = kit.sparse_model("GRU", "forward", ("Y",))
     with pytest.warns(
         RuntimeWarning, match=r"no persistent kernel \(Triton has no Gluon\. Install triton 3\.9\); torch runs it"
     ):
-        opened(model).run(None, fed("GRU", 1, 2))
+        opened(model).run(None, kit.fed("GRU", 1, 2))
 
 
 def test_a_stalled_kernel_is_an_error(machine: Simulated, monkeypatch: pytest.MonkeyPatch) -> None:
-    model, *_ = sparse_model("GRU", "forward", ("Y",))
+    model, *_ = kit.sparse_model("GRU", "forward", ("Y",))
     session = opened(model)
 
     def stall(_held: Any, call: Any) -> None:
@@ -184,14 +141,14 @@ def test_a_stalled_kernel_is_an_error(machine: Simulated, monkeypatch: pytest.Mo
 
     monkeypatch.setattr(machine, "run", stall)
     with pytest.raises(StalledError) as caught:
-        session.run(None, fed("GRU", 1, 2))
+        session.run(None, kit.fed("GRU", 1, 2))
     assert str(caught.value) == (
         "one: a kernel's programs waited for one another in vain. "
         "See that nothing else keeps the device busy, and run again"
     )
     assert caught.value.exit_code == 69
     monkeypatch.undo()
-    session.run(None, fed("GRU", 1, 2))
+    session.run(None, kit.fed("GRU", 1, 2))
     session._calls.status.fill_(OUT_OF_RANGE)
     with pytest.raises(InputRefusedError, match="outside the axis"):
         session.check()
@@ -200,7 +157,7 @@ def test_a_stalled_kernel_is_an_error(machine: Simulated, monkeypatch: pytest.Mo
 def test_obstacles_known_beforehand(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     calls: list[FunctionCall] = []
     registry.register_device(DOMAIN, calls.append)  # type: ignore[arg-type]
-    opened(sparse_model("GRU", "forward", ("Y",), np.float32)[0])
+    opened(kit.sparse_model("GRU", "forward", ("Y",), np.float32)[0])
     registry.unregister(DOMAIN)
     assert kernel_for_call(calls[0]) is None
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
