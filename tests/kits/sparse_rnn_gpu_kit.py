@@ -17,7 +17,7 @@ from sartor.tools.sparse_rnn.activations import parse_activations
 from sartor.tools.sparse_rnn.emit import emit
 from sartor.tools.sparse_rnn.encode import Coded, decode, encode
 from sartor.tools.sparse_rnn.find import R, find_layers
-from sartor.tools.sparse_rnn.gpu import cells, kernel, sync
+from sartor.tools.sparse_rnn.gpu import cells, exchange, kernel, product, sync, views
 from sartor.tools.sparse_rnn.gpu.layout import entries_of
 from sartor.tools.sparse_rnn.gpu.operands import Call, prepare, resident
 from sartor.tools.sparse_rnn.gpu.plan import Source
@@ -69,7 +69,9 @@ def simulate(
     numbers = {"steps": call.steps, "samples": call.samples, "patience": patience, "S": packed.shape}
     arguments = dict(zip(ARGUMENTS, arrays, strict=True)) | numbers
     every = packed.shape.directions * packed.shape.programs
-    gluon_kit.run(kernel.recurrence, (kernel, cells, sync), programs or every, arguments, HELPERS)
+    gluon_kit.run(
+        kernel.recurrence, (kernel, product, exchange, cells, sync, views), programs or every, arguments, HELPERS
+    )
     return call
 
 

@@ -37,6 +37,9 @@ SIGNATURE = {
 
 SCRATCH_POINTERS = 2
 
+SOURCES = ("kernel", "product", "exchange", "cells", "sync", "views", "shape", "operands", "cubin")
+"""The files that code depends on."""
+
 
 @dataclass(frozen=True)
 class Cubin:
@@ -67,7 +70,7 @@ def from_array(array: NDArray[np.uint8]) -> Cubin:
 def key_of(shape: Shape, capability: int) -> str:
     """Return what code depends on, as a hash: shape, target, and the sources of the kernel."""
     here = Path(__file__).parent
-    sources = [here / name for name in ("kernel.py", "cells.py", "sync.py", "shape.py", "operands.py", "cubin.py")]
+    sources = [here / f"{name}.py" for name in SOURCES]
     return hashlib.sha256(f"{shape!r} {capability} {digest_of(sources)}".encode()).hexdigest()[:32]
 
 
