@@ -30,12 +30,14 @@ from sartor.tools.sparse_rnn.gpu.limits import KNOWN, Gpu, Settings, largest_hid
 from sartor.tools.sparse_rnn.gpu.machine import cuda_machine
 from sartor.tools.sparse_rnn.gpu.operands import prepare, resident
 from sartor.tools.sparse_rnn.gpu.plan import Source, plan
+from sartor.tools.sparse_rnn.gpu.stack import Stack
 from sartor.tools.sparse_rnn.oracle import Cell
 from sartor.tools.sparse_rnn.pattern import masks, parse_pattern
 
 COLUMNS = ("case", "hidden", "batch", "density", "us a step", "cuDNN", "GEMM", "cuSPARSE", "over the best")
-OURS, CUDNN, GEMM, CUSPARSE = "sartor", "cuDNN", "GEMM a step", "cuSPARSE"
+OURS, STACK, CUDNN, GEMM, CUSPARSE = "sartor", "sartor, layers at the same time", "cuDNN", "GEMM a step", "cuSPARSE"
 GRAPH = ", graph"
+Layer = Callable[[torch.Tensor], torch.Tensor]
 INPUTS, STEPS, QUICK_STEPS = 64, 128, 3
 TOLERANCE = 1e-2
 """Of hidden states, which are below 1, in float16 after many steps, against float64."""
@@ -59,6 +61,7 @@ class Case:
     settings: tuple[tuple[str, Any], ...] = ()
     order: str = "bank"
     name: str = "sweep"
+    layers: int = 1
 
 
 @dataclass(frozen=True)
@@ -77,7 +80,7 @@ def larger_hidden() -> int:
 def cases(quick: bool) -> list[Case]:
     """Return the sweep, the ablation, and the larger model."""
     if quick:
-        return [Case(64, 2, 0.3)]
+        return [Case(64, 2, 0.3, layers=2)]
     sizes = ((h, b) for h in (1152, 1792, 2304, 2816, 4032, 5632) for b in (1, 4, 8))
     sweep = [Case(*size, density) for size in sizes for density in (0.3, 0.1, 0.05, 0.01)]
     ablation = []
@@ -91,16 +94,17 @@ def cases(quick: bool) -> list[Case]:
             replace(base, name="without all three", settings=(("wide", False), ("sync", "counter")), order="sorted"),
         ]
     balanced = [Case(*HEADLINE, density, "balanced:16", name="balanced") for density in (0.3, 0.1)]
-    return [*sweep, *balanced, *ablation, Case(larger_hidden(), HEADLINE[1], LARGER_DENSITY, name="larger")]
+    stack = [Case(1152, 4, 0.1, name="layers at the same time", layers=layers) for layers in (2, 4)]
+    return [*sweep, *balanced, *ablation, *stack, Case(larger_hidden(), HEADLINE[1], LARGER_DENSITY, name="larger")]
 
 
-def make(case: Case) -> Weights:
-    """Return random weights, pruned."""
-    rng = np.random.default_rng(0)
+def make(case: Case, layer: int) -> Weights:
+    """Return random weights of a layer, pruned."""
+    rng, inputs = np.random.default_rng(layer), case.hidden if layer else INPUTS
     shape = (4 * case.hidden, case.hidden)
     r = (rng.uniform(-1, 1, shape) / np.sqrt(max(case.density * case.hidden, 1))).astype(np.float32)
     (mask,) = masks([r], 4, parse_pattern(case.pattern), case.density, "gate")
-    w = (rng.uniform(-1, 1, (1, 4 * case.hidden, INPUTS)) / np.sqrt(INPUTS)).astype(np.float32)
+    w = (rng.uniform(-1, 1, (1, 4 * case.hidden, inputs)) / np.sqrt(inputs)).astype(np.float32)
     return Weights(w, encode(r[None], mask[None]))
 
 
@@ -119,49 +123,61 @@ def lstm(product: Callable[[torch.Tensor], torch.Tensor], projected: torch.Tenso
 def reference(weights: Weights, x: torch.Tensor) -> torch.Tensor:
     """Return hidden states [T, B, H] in float64."""
     w, r = (torch.from_numpy(one[0]).to(x.device).double() for one in (weights.w, decode(weights.r)))
-    return lstm(lambda h: h @ r.T, x.double() @ w.T, r.shape[1])
+    return lstm(lambda h: h @ r.T, x @ w.T, r.shape[1])
 
 
-def by_cudnn(weights: Weights, x: torch.Tensor) -> Callable[[], torch.Tensor]:
+def by_cudnn(weights: Weights, device: torch.device) -> Layer:
     """Return torch's layer in float16, its gates in torch's order."""
     hidden = weights.r.shape[2]
-    module = torch.nn.LSTM(INPUTS, hidden, bias=False, device=x.device, dtype=half(x))
+    module = torch.nn.LSTM(weights.w.shape[2], hidden, bias=False, device=device, dtype=half(device))
     with torch.no_grad():
         for target, source in ((module.weight_ih_l0, weights.w[0]), (module.weight_hh_l0, decode(weights.r)[0])):
             gates = source.reshape(4, hidden, -1)[[0, 2, 3, 1]].reshape(4 * hidden, -1)
             target.copy_(torch.from_numpy(np.ascontiguousarray(gates)))
     module.flatten_parameters()
-    given = x.to(half(x))
-    return lambda: module(given)[0]
+    return lambda x: module(x.to(half(device)))[0]
 
 
-def by_products(weights: Weights, x: torch.Tensor, sparse: bool) -> Callable[[], torch.Tensor]:
+def by_products(weights: Weights, device: torch.device, sparse: bool) -> Layer:
     """Return a loop over steps with a dense product, or with torch's sparse one (cuSPARSE)."""
-    w, r = (torch.from_numpy(one[0]).to(x.device).to(half(x)) for one in (weights.w, decode(weights.r)))
-    given, hidden, turned = x.to(half(x)), r.shape[1], r.T.contiguous()
+    w, r = (torch.from_numpy(one[0]).to(device).to(half(device)) for one in (weights.w, decode(weights.r)))
+    hidden, turned = r.shape[1], r.T.contiguous()
     if not sparse:
-        return lambda: lstm(lambda h: h @ turned, given @ w.T, hidden)
+        return lambda x: lstm(lambda h: h @ turned, x.to(half(device)) @ w.T, hidden)
     rows = r.to_sparse_csr()
-    return lambda: lstm(lambda h: (rows @ h.T.contiguous()).T, given @ w.T, hidden)
+    return lambda x: lstm(lambda h: (rows @ h.T.contiguous()).T, x.to(half(device)) @ w.T, hidden)
 
 
-def half(x: torch.Tensor) -> torch.dtype:
+def half(device: torch.device) -> torch.dtype:
     """Return float16, float32 where there is no GPU."""
-    return torch.float16 if x.device.type == "cuda" else torch.float32
+    return torch.float16 if device.type == "cuda" else torch.float32
 
 
-def by_us(case: Case, weights: Weights, x: torch.Tensor) -> Callable[[], torch.Tensor]:
-    """Return our launch with everything that a call needs; raises InputRefusedError where it does not fit."""
-    machine = cuda_machine(x.device)
+def source_of(weights: Weights) -> Source:
+    """Return what our kernel is packed from."""
     cell = Cell("LSTM", "forward", (Activation("sigmoid"), Activation("tanh"), Activation("tanh")))
+    return Source("layer", cell, entries_of(weights.r, 4), None, None)
+
+
+def at_the_same_time(case: Case, layers: Sequence[Weights], device: torch.device) -> Layer:
+    """Return our layers side by side; raises InputRefusedError where they do not fit so."""
+    status = torch.zeros(1, dtype=torch.int32, device=device)
+    sources, inputs = [source_of(one) for one in layers], [one.w for one in layers]
+    stack = Stack(sources, inputs, Settings(case.batch, "fp16"), cuda_machine(device), device)
+    return lambda x: stack.run(x, status)
+
+
+def by_us(case: Case, weights: Weights, device: torch.device) -> Layer:
+    """Return our launch with everything that a call needs; raises InputRefusedError where it does not fit."""
+    machine = cuda_machine(device)
     settings = replace(Settings(case.batch, "fp16"), **dict(case.settings))
-    source = Source("layer", cell, entries_of(weights.r, 4), None, None)
+    source = source_of(weights)
     order: Any = case.order
     (launch,) = plan(source, settings, machine.facts, order=order)
-    held, status = resident(launch.packed, weights.w, x.device), torch.zeros(1, dtype=torch.int32, device=x.device)
+    held, status = resident(launch.packed, weights.w, device), torch.zeros(1, dtype=torch.int32, device=device)
     machine.load(launch.packed.shape)
 
-    def run() -> torch.Tensor:
+    def run(x: torch.Tensor) -> torch.Tensor:
         call = prepare(held, x, None, None, None, status)
         machine.run(held, call)
         return call.y[:, 0]
@@ -171,21 +187,39 @@ def by_us(case: Case, weights: Weights, x: torch.Tensor) -> Callable[[], torch.T
 
 def sides_of(case: Case, device: torch.device, steps: int) -> tuple[dict[str, Side], np.ndarray, str]:
     """Return what is timed, what it has to compute, and why ours is not among it, or nothing."""
-    weights = make(case)
+    layers = [make(case, layer) for layer in range(case.layers)]
     x = torch.randn(steps, case.batch, INPUTS, generator=torch.Generator().manual_seed(1)).to(device)
     runs: dict[str, Callable[[], torch.Tensor]] = {}
     refused = "" if device.type == "cuda" else "no GPU"
     if not refused:
         try:
-            runs[OURS] = by_us(case, weights, x)
+            runs[OURS] = in_turn([by_us(case, one, device) for one in layers], x)
+            if case.layers > 1:
+                runs[STACK] = in_turn([at_the_same_time(case, layers, device)], x)
         except InputRefusedError as error:
             refused = str(error)
-    runs |= {CUDNN: by_cudnn(weights, x), GEMM: by_products(weights, x, False)}
-    runs[CUSPARSE] = by_products(weights, x, True)
+    runs[CUDNN] = in_turn([by_cudnn(one, device) for one in layers], x)
+    for name, sparse in ((GEMM, False), (CUSPARSE, True)):
+        runs[name] = in_turn([by_products(one, device, sparse) for one in layers], x)
     sides = {name: _eager(run) for name, run in runs.items()}
     if device.type == "cuda":
         sides |= _recorded(runs, device)
-    return sides, to_numpy(reference(weights, x)), refused
+    wanted = x.double()
+    for one in layers:
+        wanted = reference(one, wanted)
+    return sides, to_numpy(wanted), refused
+
+
+def in_turn(layers: Sequence[Layer], x: torch.Tensor) -> Callable[[], torch.Tensor]:
+    """Return what runs layers one after the other."""
+
+    def run() -> torch.Tensor:
+        found = x
+        for layer in layers:
+            found = layer(found)
+        return found
+
+    return run
 
 
 def _eager(run: Callable[[], torch.Tensor]) -> Side:
@@ -262,7 +296,7 @@ def best(times: dict[str, Any], *names: str) -> float | None:
 
 def ratio(row: dict[str, Any]) -> float | None:
     """Return how many times faster than the best other side ours is."""
-    ours, others = (best(row["times_us"], *names) for names in ((OURS,), (CUDNN, GEMM, CUSPARSE)))
+    ours, others = (best(row["times_us"], *names) for names in ((OURS, STACK), (CUDNN, GEMM, CUSPARSE)))
     return None if ours is None or others is None else others / ours
 
 
@@ -272,7 +306,7 @@ def cells(row: dict[str, Any]) -> tuple[str, ...]:
     if case["name"] == "largest":
         return ("largest", *("" for _ in COLUMNS[1:-1]), ", ".join(f"{k}: {v}" for k, v in row["hidden"].items()))
     told = (case["name"], str(case["hidden"]), str(case["batch"]), f"{case['density']:.0%}")
-    times = [best(row["times_us"], name) for name in (OURS, CUDNN, GEMM, CUSPARSE)]
+    times = [best(row["times_us"], *names) for names in ((OURS, STACK), (CUDNN,), (GEMM,), (CUSPARSE,))]
     shown = ("-" if time is None else f"{time / row['steps']:.2f}" for time in times)
     over = ratio(row)
     return (*told, *shown, row["refused"][:40] if over is None else f"{over:.2f}x")

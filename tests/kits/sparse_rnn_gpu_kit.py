@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from sartor.tools.sparse_rnn.encode import Coded, decode, encode
 from sartor.tools.sparse_rnn.find import R, find_layers
 from sartor.tools.sparse_rnn.gpu import cells, exchange, kernel, product, sync, views
 from sartor.tools.sparse_rnn.gpu.layout import entries_of
+from sartor.tools.sparse_rnn.gpu.limits import Gpu
 from sartor.tools.sparse_rnn.gpu.operands import Call, prepare, resident
 from sartor.tools.sparse_rnn.gpu.plan import Source
 from sartor.tools.sparse_rnn.oracle import DEFAULTS, GATES, Cell, Weights
@@ -163,3 +165,20 @@ def fed(kind: str, directions: int, batch: int) -> dict[str, Any]:
     feeds |= {"c0": rng.normal(0, 0.5, state)} if kind == "LSTM" else {}
     lengths = rng.integers(0, STEPS + 1, batch).astype(np.int32)
     return {name: one.astype(np.float32) for name, one in feeds.items()} | {"lengths": lengths}
+
+
+class Simulated:
+    """A GPU of three multiprocessors whose programs run as Python."""
+
+    facts = Gpu(90, 3, 232_448)
+
+    def __init__(self) -> None:
+        self.launches: list[tuple[int, int]] = []
+
+    def load(self, shape: Any) -> None:
+        """Need no code."""
+
+    def run(self, held: Any, call: Any) -> None:
+        """Run a launch at once."""
+        self.launches.append((held.shape.directions, held.shape.lanes))
+        simulate(SimpleNamespace(shape=held.shape), None, call)

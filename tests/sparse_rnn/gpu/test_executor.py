@@ -29,30 +29,9 @@ from sartor.tools.sparse_rnn.oracle import State, run
 CPU = torch.device("cpu")
 
 
-class Simulated:
-    """A GPU of three multiprocessors whose programs run as Python."""
-
-    facts = Gpu(90, 3, 232_448)
-
-    def __init__(self) -> None:
-        self.launches: list[tuple[int, int]] = []
-
-    def load(self, shape: Any) -> None:
-        return None
-
-    def run(self, held: Any, call: Any) -> None:
-        self.launches.append((held.shape.directions, held.shape.lanes))
-        kit.simulate(_Packed(held.shape), None, call)
-
-
-class _Packed:
-    def __init__(self, shape: Any) -> None:
-        self.shape = shape
-
-
 @pytest.fixture
-def machine() -> Iterator[Simulated]:
-    made = Simulated()
+def machine() -> Iterator[kit.Simulated]:
+    made = kit.Simulated()
 
     def executor(call: FunctionCall) -> GpuLayer | None:
         bound = bind(call)
@@ -76,7 +55,7 @@ def opened(model: bytes) -> DeviceSession:
         ("RNN", "bidirectional", ("", "Y_h")),
     ],
 )
-def test_sessions(machine: Simulated, kind: str, direction: str, outputs: tuple[str, ...]) -> None:
+def test_sessions(machine: kit.Simulated, kind: str, direction: str, outputs: tuple[str, ...]) -> None:
     model, cell, weights = kit.sparse_model(kind, direction, outputs)
     session = opened(model)
     assert len(session.kernels) == 1
@@ -89,7 +68,7 @@ def test_sessions(machine: Simulated, kind: str, direction: str, outputs: tuple[
     assert machine.launches == [(cell.directions, lanes) for lanes in (4, 2, 16)]
 
 
-def test_no_steps(machine: Simulated) -> None:
+def test_no_steps(machine: kit.Simulated) -> None:
     model, cell, _ = kit.sparse_model("LSTM", "forward", ("Y", "Y_h", "Y_c"))
     feeds = kit.fed("LSTM", 1, 2) | {"X": np.zeros((0, 2, kit.INPUTS), np.float32), "lengths": np.zeros(2, np.int32)}
     y, hidden, memory = opened(model).run(None, feeds)
@@ -106,7 +85,9 @@ def test_no_steps(machine: Simulated) -> None:
         (2, Gpu(90, 3, 4_096), "40 units at 37.5% with 2 samples do not fit"),
     ],
 )
-def test_what_does_not_fit_runs_dense_with_a_warning(machine: Simulated, batch: int, facts: Gpu, reason: str) -> None:
+def test_what_does_not_fit_runs_dense_with_a_warning(
+    machine: kit.Simulated, batch: int, facts: Gpu, reason: str
+) -> None:
     machine.facts = facts  # type: ignore[misc]
     model, cell, weights = kit.sparse_model("LSTM", "forward", ("Y", "Y_h", "Y_c"))
     session, feeds = opened(model), kit.fed("LSTM", 1, batch)
@@ -120,7 +101,7 @@ def test_what_does_not_fit_runs_dense_with_a_warning(machine: Simulated, batch: 
     assert machine.launches == []
 
 
-def test_without_code_it_runs_dense_with_a_warning(machine: Simulated, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_code_it_runs_dense_with_a_warning(machine: kit.Simulated, monkeypatch: pytest.MonkeyPatch) -> None:
     def load(_shape: Any) -> None:
         raise UnavailableError("Triton has no Gluon", subject="persistent kernels", remedy="Install triton 3.9")
 
@@ -132,7 +113,7 @@ def test_without_code_it_runs_dense_with_a_warning(machine: Simulated, monkeypat
         opened(model).run(None, kit.fed("GRU", 1, 2))
 
 
-def test_a_stalled_kernel_is_an_error(machine: Simulated, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stalled_kernel_is_an_error(machine: kit.Simulated, monkeypatch: pytest.MonkeyPatch) -> None:
     model, *_ = kit.sparse_model("GRU", "forward", ("Y",))
     session = opened(model)
 

@@ -7,7 +7,7 @@ from tests.kits import sparse_rnn_gpu_kit as kit
 
 from sartor.share.errors import InputRefusedError
 from sartor.tools.sparse_rnn.gpu.limits import KNOWN, Gpu, Settings, largest_hidden, programs_for
-from sartor.tools.sparse_rnn.gpu.plan import plan, together
+from sartor.tools.sparse_rnn.gpu.plan import plan
 from sartor.tools.sparse_rnn.gpu.shape import Shape, lanes_for
 
 LSTM = kit.cell_of("LSTM")
@@ -54,14 +54,6 @@ def test_programs_write_whole_sectors() -> None:
     assert programs_for(64, 4, 132) == 16
     assert programs_for(2304, 4, 132) == 132
     assert programs_for(3, 2, 132) == 1
-
-
-def test_layers_next_to_each_other() -> None:
-    layers = [kit.source(kit.layer_of(LSTM, 128, 128, 0.3, "row", seed)) for seed in range(3)]
-    settings = Settings(4, "fp16")
-    assert together(layers, settings, Gpu(90, 6, 232_448))
-    assert not together(layers, settings, Gpu(90, 6, 32_768))
-    assert not together(layers, settings, Gpu(90, 2, 232_448))
 
 
 def bidirectional_shape() -> Shape:

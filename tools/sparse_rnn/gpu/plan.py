@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sartor.share.errors import InputRefusedError
 from sartor.tools.sparse_rnn.gpu.layout import Entries, Packed, pack, places_of, row_counts
 from sartor.tools.sparse_rnn.gpu.limits import (
     LARGEST_BATCH,
@@ -53,9 +52,10 @@ def plan(
 
     Raises InputRefusedError, with the largest size that would fit, for a layer that does not.
     """
-    found = [(group, _chosen(source, settings, gpu, share, group, order)) for group in _groups(source.cell)[0]]
+    gpu = replace(gpu, processors=gpu.processors // share)
+    found = [(group, _chosen(source, settings, gpu, group, order)) for group in _groups(source.cell)[0]]
     if any(choice is None for _, choice in found):
-        found = [(group, _chosen(source, settings, gpu, share, group, order)) for group in _groups(source.cell)[1]]
+        found = [(group, _chosen(source, settings, gpu, group, order)) for group in _groups(source.cell)[1]]
     return tuple(_packed(source, group, choice, settings, gpu) for group, choice in found)
 
 
@@ -75,15 +75,13 @@ def _groups(cell: Cell) -> tuple[Sequence[tuple[int, ...]], Sequence[tuple[int, 
     return [(0, 1)] if alike else single, single
 
 
-def _chosen(
-    source: Source, settings: Settings, gpu: Gpu, share: int, directions: tuple[int, ...], order: str
-) -> _Choice | None:
+def _chosen(source: Source, settings: Settings, gpu: Gpu, directions: tuple[int, ...], order: str) -> _Choice | None:
     """Choose a shape for directions that run at the same time; None where they do not fit."""
     if settings.batch > LARGEST_BATCH:
         return None
     cell, hidden = source.cell, source.entries.hidden
     lanes = lanes_for(settings.batch)
-    programs = programs_for(hidden, lanes, gpu.processors // (share * len(directions)))
+    programs = programs_for(hidden, lanes, gpu.processors // len(directions))
     places, even = places_of(source.entries, banks_of(lanes, settings.wide))
     if order == "sorted":
         places, even = np.arange(hidden), False
@@ -111,14 +109,3 @@ def _packed(
         source.peepholes,
     )  # fmt: skip
     return Launch(directions, packed)
-
-
-def together(sources: Sequence[Source], settings: Settings, gpu: Gpu) -> bool:
-    """Tell whether layers fit next to each other, each in an equal part of the multiprocessors, one launch each."""
-    if gpu.processors < len(sources):
-        return False
-    try:
-        planned = [plan(source, settings, gpu, len(sources)) for source in sources]
-    except InputRefusedError:
-        return False
-    return all(len(launches) == 1 for launches in planned)
