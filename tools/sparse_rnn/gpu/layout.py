@@ -38,8 +38,8 @@ class Entries:
     value: Array
     hidden: int
 
-    def of(self, keep: Array) -> Entries:
-        """Return those that a mask keeps."""
+    def of(self, keep: Array | slice) -> Entries:
+        """Return those that a mask, indices or a slice tell."""
         return Entries(
             self.direction[keep], self.gate[keep], self.unit[keep], self.column[keep], self.value[keep], self.hidden
         )
@@ -145,12 +145,13 @@ def pack(
     words = np.zeros((programs, shape.depth * shape.threads), np.int32)
     begins, threads = (np.zeros((programs, shape.slots, shape.units), np.int32) for _ in range(2))
     reads = Conflicts(0, 0)
-    mine = [entries.of(entries.direction == direction) for direction in directions]
+    mine = [_by_place(entries.of(entries.direction == direction), places) for direction in directions]
+    where = [places[one.unit] for one in mine]
     for program in range(programs):
         index, own = divmod(program, shape.programs)
-        first, last = shape.first_unit(own), shape.first_unit(own + 1)
-        where = places[mine[index].unit]
-        inside = mine[index].of((where >= first) & (where < last))
+        first = shape.first_unit(own)
+        bounds = np.searchsorted(where[index], [first, shape.first_unit(own + 1)])
+        inside = mine[index].of(slice(*bounds))
         before = 0
         for part, gates in zip(shape.parts, form_of(cell).parts, strict=True):
             slots, values, rows = _part(shape, part, dict(gates), inside, places, first, order)
@@ -167,6 +168,11 @@ def pack(
         _peepholes(shape, peepholes, units, directions), _by_program(shape, units[None], 1)[:, 0].astype(np.int32),
         units, order, reads,
     )  # fmt: skip
+
+
+def _by_place(entries: Entries, places: Array) -> Entries:
+    """Return non-zeros row after row, in the order of places."""
+    return entries.of(np.argsort(places[entries.unit], kind="stable"))
 
 
 def _part(
