@@ -70,13 +70,14 @@ def test_resources(name: str) -> None:
     assert found.spills == 0
     assert found.registers <= cubin.REGISTERS // shape.threads
     assert found.shared == shape.shared_bytes <= (H200 if capability == 90 else A100).shared
+    sass = disassembled(compiled)
     if not shape.wide:
-        assert set(loads(disassembled(compiled))) == {32}
+        assert set(loads(sass)) == {32}
         return
     # Four weights a load; a look-up brings all lanes, 128 bits of them at most.
     wanted = {2: 32, 4: 64, 8: 128, 16: 128}[shape.lanes]
-    assert {wanted, 64 if shape.lanes == 16 else 128} <= set(loads(disassembled(compiled)))
-    inner = inner_loop(disassembled(compiled))
+    assert {wanted, 64 if shape.lanes == 16 else 128} <= set(loads(sass))
+    inner = inner_loop(sass)
     weights = shape.vector * shape.unrolled
     assert loads(inner)[wanted] >= weights * shape.planes
     assert "BAR" not in inner
