@@ -167,8 +167,11 @@ def child_milliseconds(command: list[str]) -> float:
 
 def test_help_costs_little() -> None:
     command = [str(Path(sys.executable).with_name("sartor")), "--help"]
+    alone = [sys.executable, "-c", "import typer"]
     # The least of many runs, because other processes slow a run down; it stops at the first one that is fast enough.
-    assert any(child_milliseconds(command) < HELP_MILLISECONDS for _ in range(30))
+    # Where a processor is so slow that half the time goes into typer, twice the time of typer counts.
+    limits = (max(HELP_MILLISECONDS, 2 * child_milliseconds(alone)) for _ in range(30))
+    assert any(child_milliseconds(command) < limit for limit in limits)
 
 
 @pytest.mark.parametrize("name", COMMANDS)

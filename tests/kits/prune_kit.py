@@ -17,6 +17,7 @@ from sartor.tools.prune.compact import compact, kept_of
 from sartor.tools.prune.factors import find_channels
 from sartor.tools.prune.sizes import infer_all_shapes
 from sartor.tools.prune.units import Resources, Unit, find_units, resources
+from sartor.tools.prune.unshare import unshare
 from sartor.tools.prune.verify import masked
 
 Feed = dict[str, np.ndarray]
@@ -27,6 +28,7 @@ class Network:
     """A model with its channels found."""
 
     def __init__(self, model: ir.Model, keep: Sequence[str] = (), samples: Feed | None = None) -> None:
+        unshare(model.graph)
         infer_all_shapes(model, samples or {})
         self.model = model
         self.found: Channels = find_channels(model.graph, model.opset_imports[""])

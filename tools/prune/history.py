@@ -87,7 +87,8 @@ def write_history(history: History, target: str | Path) -> None:
     import h5py
 
     buffer = io.BytesIO()
-    with h5py.File(buffer, "w", libver="latest") as file:
+    # Newer formats note the time in groups.
+    with h5py.File(buffer, "w", libver="earliest") as file:
         file.attrs.update({"kind": KIND, "schema": SCHEMA, **asdict(history.run)})
         file.attrs.update({"episodes": len(history.scores), "best": float(history.scores.max(initial=-np.inf))})
         _write_problem(file.create_group("units"), history.problem, history.base)

@@ -24,6 +24,7 @@ from sartor.tools.prune.sizes import infer_all_shapes
 from sartor.tools.prune.spread import kept_layers
 from sartor.tools.prune.strategies.prior import prior
 from sartor.tools.prune.units import find_units, resources
+from sartor.tools.prune.unshare import unshare
 
 Interface = tuple[tuple[ir.TypeProtocol | None, ir.Shape | None], ...]
 
@@ -91,6 +92,7 @@ def restore_interface(model: ir.Model, interface: Interface) -> None:
 
 def fix_sizes(model: ir.Model, split: Split) -> None:
     """Give the inputs the sizes of the samples, but for the first axis, and infer all shapes."""
+    unshare(model.graph)
     for value in required_inputs(model):
         sample = split.inputs[str(value.name)]
         if value.shape is not None and sample.ndim > 0:

@@ -16,6 +16,7 @@ from sartor.share.lowering.hosts import nested
 from sartor.tools.prune.atoms import Labels
 from sartor.tools.prune.channels import Channels, Layer
 from sartor.tools.prune.rules import RULES, Node, UntrackedError
+from sartor.tools.prune.rules.registry import LARGEST_CONSTANT
 
 
 def spread(graph: ir.Graph, opset: int, factors: Mapping[str, int]) -> Channels:
@@ -76,7 +77,7 @@ def _visit(view: Node) -> None:
 def _add_constant(found: Channels, value: ir.Value, content: ir.TensorProtocol) -> None:
     found.derived.add(value)
     found.axes[value] = tuple(found.atoms.fresh(int(size)) for size in content.shape.numpy())
-    if content.dtype.is_integer() and content.size <= 1 << 16:
+    if content.dtype.is_integer() and content.size <= LARGEST_CONSTANT:
         found.constants[value] = content.numpy()
 
 

@@ -11,8 +11,8 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from sartor.share.errors import InputRefusedError
+from sartor.share.folding import constant_of
 from sartor.tools.sparse_rnn.activations import parse_activations
-from sartor.tools.sparse_rnn.folding import constant_of
 from sartor.tools.sparse_rnn.oracle import DEFAULTS, GATES, Cell, Direction, Kind, Weights
 
 Array = NDArray[Any]

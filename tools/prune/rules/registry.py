@@ -11,8 +11,12 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
+from sartor.share.folding import constant_of
 from sartor.tools.prune.atoms import Labels
 from sartor.tools.prune.channels import Axes, Axis, Channels, Edit, Layer, Rewrite, Term
+
+LARGEST_CONSTANT = 1 << 16
+"""Elements up to which the content of constants is looked at."""
 
 
 class UntrackedError(Exception):
@@ -64,8 +68,15 @@ class Node:
         return sizes_of(self.value(index))
 
     def constant(self, index: int) -> NDArray[Any] | None:
-        """Return the content of a constant input; None where it is absent or computed."""
-        return self.found.constants.get(self.value(index)) if self.has(index) else None
+        """Return the integers of an input that no input of the model has a part in; None where there are none."""
+        if not self.is_weight(index):
+            return None
+        value, known = self.value(index), self.found.constants
+        if value not in known and value.producer() is not None and value.dtype is not None and value.dtype.is_integer():
+            content = constant_of(value, self.opset)
+            if content is not None and content.size <= LARGEST_CONSTANT:
+                known[value] = content
+        return known.get(value)
 
     def is_weight(self, index: int) -> bool:
         """Tell whether an input is known before the model runs."""
