@@ -26,7 +26,12 @@ _TABLES = MappingProxyType(
                 "sartor.sparse_rnn": "sartor.tools.sparse_rnn.executor:kernel_for_call",
             }
         ),
-        DEVICE_ENTRY_POINTS: MappingProxyType({"sartor.fuse": "sartor.tools.fuse.gpu_call:kernel_for_call"}),
+        DEVICE_ENTRY_POINTS: MappingProxyType(
+            {
+                "sartor.fuse": "sartor.tools.fuse.gpu_call:kernel_for_call",
+                "sartor.sparse_rnn": "sartor.tools.sparse_rnn.gpu.executor:kernel_for_call",
+            }
+        ),
     }
 )
 _LOCK = threading.Lock()
