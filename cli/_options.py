@@ -33,6 +33,10 @@ Shapes = Annotated[
     typer.Option("--shape", metavar="NAME=SIZES", help="Sizes of an input (ids=1,128) or an axis (batch=4)."),
 ]
 
+Pack = Annotated[
+    str | None,
+    typer.Option("--pack", metavar="FILE", help="Packed weights of the model, as sparsify-rnn --pack writes them."),
+]
 Shard = Annotated[
     str, typer.Option("--shard", metavar="I/N", help="Do the I-th of N parts, as in a job array; 1/1 is all of it.")
 ]

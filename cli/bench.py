@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from sartor.cli._frame import command
-from sartor.cli._options import Device, Json, Model, Quiet, Seed, Shapes, Threads, parse_shapes
+from sartor.cli._options import Device, Json, Model, Pack, Quiet, Seed, Shapes, Threads, parse_shapes
 
 
 @command("bench")
@@ -22,6 +22,7 @@ def bench(
     seed: Seed = 0,
     device: Device = "cpu",
     threads: Threads = None,
+    pack: Pack = None,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -41,7 +42,7 @@ def bench(
     from sartor.share.console import note
     from sartor.share.threads import default_threads
 
-    a, b = eq.open_pair(model, against, threads or default_threads(), device)
+    a, b = eq.open_pair(model, against, threads or default_threads(), device, pack)
     (feed,) = eq.feeds(b.model, inputs, parse_shapes(shape), seed, samples=1)
     result = measure(a, b, feed, seconds)
     if json:

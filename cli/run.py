@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 import typer
 
 from sartor.cli._frame import command
-from sartor.cli._options import Device, Model, Output, Quiet, Seed, Shapes, Threads, parse_shapes
+from sartor.cli._options import Device, Model, Output, Pack, Quiet, Seed, Shapes, Threads, parse_shapes
 
 
 @command("run")
@@ -21,6 +21,7 @@ def run(
     seed: Seed = 0,
     device: Device = "cpu",
     threads: Threads = None,
+    pack: Pack = None,
     quiet: Quiet = False,
 ) -> None:
     """Run a model once and write its outputs as an .npz file.
@@ -43,6 +44,6 @@ def run(
     loaded = read_model(model)
     source = choose_source(loaded.ir, inputs, random)
     (feed,) = feeds(loaded, source, parse_shapes(shape), seed, samples=1)
-    session = open_session(loaded, runtime, threads or default_threads(), device)
+    session = open_session(loaded, runtime, threads or default_threads(), device, pack)
     results = run_session(session, feed, loaded.source)
     write_bytes(save_arrays(dict(zip(output_names(session), results, strict=True))), output)

@@ -71,6 +71,10 @@ def sparsify_rnn(
     schedule: Annotated[
         ScheduleChoice, typer.Option("--schedule", help="Remove weights little by little, or all before training.")
     ] = ScheduleChoice.cubic,
+    pack: Annotated[
+        str | None,
+        typer.Option("--pack", metavar="FILE", help="Write the weights as kernels of this machine read them, too."),
+    ] = None,
     seed: Seed = 0,
     threads: Threads = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the outcome on stdout, write no model.")] = False,
@@ -86,11 +90,14 @@ def sparsify_rnn(
     byte and values; standard operators decode them when onnxruntime loads the model, which then runs as before. With
     --data the model is trained meanwhile, on labels or with --distill towards its own outputs; without, look at the
     outputs before you go below half of the weights. A state dict of nn.LSTM, nn.GRU or nn.RNN (.safetensors, or .pt
-    without code) becomes such a model, with sequence_lens.
+    without code) becomes such a model, with sequence_lens. --pack keeps what sessions of ours make of the weights when
+    they open the model, so that run, bench and verify --pack, or sartor.load(..., pack=...), need not.
 
     Example:
         sartor sparsify-rnn recurrent.onnx -o sparse.onnx
         sartor sparsify-rnn recurrent.onnx --data sequences.h5 --distill --epochs 2 --density 0.3 -o sparse.onnx
+        sartor sparsify-rnn recurrent.onnx -o sparse.onnx --pack sparse.h5
+        sartor bench sparse.onnx --pack sparse.h5 --shape features=64,1,32 --seconds 0.2
         sartor sparsify-rnn recurrent.onnx --density 0.3 --pattern unstructured --dry-run
     """
     from sartor.share.console import warn
@@ -100,7 +107,9 @@ def sparsify_rnn(
     from sartor.tools.sparse_rnn.plan import Options, Tuning
 
     target = None if dry_run else output
-    check_outputs("model, outcome and report", report, None, target, shown=dry_run or as_json)
+    if dry_run and pack is not None:
+        raise UsageError("a dry run packs nothing", subject="--pack", remedy="Leave out one of the two")
+    check_outputs("model, pack, outcome and report", report, pack, target, shown=dry_run or as_json)
     options = Options(
         density=_share(density),
         pattern=parse_pattern(pattern),
@@ -116,7 +125,7 @@ def sparsify_rnn(
         tuning = Tuning(data, epochs, _rate(rate), distill, schedule.value, seed, threads or default_threads())
     elif density < ONE_SHOT:
         warn(f"{density:g} of the weights, not trained again, change the outputs much: compare them")
-    _sparsify(model, target, options, tuning, None if no_history else sys.argv[1:], report, as_json)
+    _sparsify(model, target, options, tuning, None if no_history else sys.argv[1:], report, as_json, pack)
 
 
 def _share(density: float) -> float:
@@ -139,11 +148,11 @@ def _rate(rate: float) -> float:
 
 def _sparsify(
     model: str, target: str | None, options: Options, tuning: Tuning | None, argv: list[str] | None,
-    report: str | None, as_json: bool,
+    report: str | None, as_json: bool, pack: str | None,
 ) -> None:  # fmt: skip
     """Sparsify, and say what was done."""
     from sartor.tools.sparse_rnn.report import as_data, as_text, headline
     from sartor.tools.sparse_rnn.sparsify import sparsify
 
-    plan = sparsify(model, target, options, argv, tuning)
+    plan = sparsify(model, target, options, argv, tuning, pack)
     tell(as_data(plan), as_text(plan), headline(plan), report, as_json, target)

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from sartor.cli._frame import command
-from sartor.cli._options import Device, Json, Model, Quiet, Seed, Shapes, Threads, parse_shapes
+from sartor.cli._options import Device, Json, Model, Pack, Quiet, Seed, Shapes, Threads, parse_shapes
 
 Bound = Annotated[float | None, typer.Option(min=0, metavar="X", help="By default a bound that suits the type.")]
 
@@ -24,6 +24,7 @@ def verify(
     seed: Seed = 0,
     device: Device = "cpu",
     threads: Threads = None,
+    pack: Pack = None,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -45,7 +46,7 @@ def verify(
     from sartor.share.compare import Tolerance
     from sartor.share.threads import default_threads
 
-    a, b = eq.open_pair(model, against, threads or default_threads(), device)
+    a, b = eq.open_pair(model, against, threads or default_threads(), device, pack)
     trials = eq.feeds(b.model, inputs, parse_shapes(shape), seed, samples)
     verdict = eq.verify(a, b, trials, Tolerance(atol, rtol))
     if json:

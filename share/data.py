@@ -3,16 +3,17 @@
     train/x   (n, ...) the inputs of n samples, or a group with one dataset for each input of the model, by name
     train/y   (n, ...) labels, or a group with one dataset for each labelled output, by name; may be absent
 
-Inputs may be stored small. Attributes say how to get from there to what the model reads: `layout` "NHWC" moves the last
-axis to where the channels are, then the numbers become x * scale, minus `mean`, divided by `std` (numbers, or one for
-each channel). In an .npz file the attribute of `train/x` is an array `train/x@scale`.
+An input that is one number for all samples, such as a rate, is stored as that number. Inputs may be stored small.
+Attributes say how to get from there to what the model reads: `layout` "NHWC" moves the last axis to where the channels
+are, then the numbers become x * scale, minus `mean`, divided by `std` (numbers, or one for each channel). In an .npz
+file the attribute of `train/x` is an array `train/x@scale`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -28,7 +29,10 @@ from sartor.share.inputs import read_npz, required_inputs
 SPLITS = ("train", "val", "test")
 ATTRIBUTES = ("layout", "scale", "mean", "std")
 LAYOUTS = ("NCHW", "NHWC")
-_FIRST: Mapping[str, int] = MappingProxyType({})
+Axes = Mapping[str, int | None]
+"""The axis of the samples of inputs and outputs by name, 0 of those not named; None of what all samples share."""
+
+_FIRST: Axes = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -65,10 +69,11 @@ class Stored:
 
 @dataclass(frozen=True)
 class Split:
-    """Samples: inputs by name, and labels by the name of the output; equal first axes."""
+    """Samples: inputs by name, and labels by the name of the output; equal first axes. `shared` are other inputs."""
 
     inputs: dict[str, NDArray[Any]]
     labels: dict[str, NDArray[Any]]
+    shared: dict[str, NDArray[Any]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         """Return the number of samples."""
@@ -82,24 +87,28 @@ class Data:
     path: str
     inputs: dict[str, dict[str, Stored]]
     labels: dict[str, dict[str, Stored]]
+    shared: frozenset[str] = frozenset()
+    """The inputs that all samples of a split share."""
 
     def split(self, name: str, limit: int | None = None) -> Split | None:
         """Read the first samples of a split; None where the file has none of that name."""
         if name not in self.inputs:
             return None
-        inputs = {key: stored.read(limit) for key, stored in self.inputs[name].items()}
+        held = self.inputs[name]
+        inputs = {key: stored.read(limit) for key, stored in held.items() if key not in self.shared}
+        shared = {key: np.asarray(stored.array[()]) for key, stored in held.items() if key in self.shared}
         labels = {key: stored.read(limit) for key, stored in self.labels[name].items()}
-        return Split(inputs, labels)
+        return Split(inputs, labels, shared)
 
 
 @contextmanager
-def open_data(path: str | Path, model: ir.Model, axes: Mapping[str, int] = _FIRST) -> Iterator[Data]:
+def open_data(path: str | Path, model: ir.Model, axes: Axes = _FIRST) -> Iterator[Data]:
     """Open the data of a model; raises InputRefusedError for what is damaged or does not fit the model.
 
-    `axes` tells the axis of the samples of the model's inputs, 0 of those not named; in the file it is the first.
+    In the file the samples come first, whatever `axes` says.
     """
     with _opened(path) as arrays:
-        found = _sorted(str(path), arrays, model)
+        found = _sorted(str(path), arrays, model, frozenset(name for name, axis in axes.items() if axis is None))
         for name in found.inputs:
             _check(found, name, model, axes)
         yield found
@@ -130,7 +139,7 @@ def _attributes(content: Mapping[str, NDArray[Any]], name: str) -> dict[str, Any
     return {key: content[f"{name}@{key}"][()] for key in ATTRIBUTES if f"{name}@{key}" in content}
 
 
-def _sorted(path: str, arrays: Mapping[str, Stored], model: ir.Model) -> Data:
+def _sorted(path: str, arrays: Mapping[str, Stored], model: ir.Model, shared: frozenset[str]) -> Data:
     """Sort arrays into splits; a single x belongs to the only input, a single y to the first output."""
     inputs = [str(value.name) for value in required_inputs(model)]
     outputs = [str(value.name) for value in model.graph.outputs]
@@ -150,18 +159,29 @@ def _sorted(path: str, arrays: Mapping[str, Stored], model: ir.Model) -> Data:
     for split in found["y"]:
         if split not in found["x"]:
             raise _refused(path, f"it has {split}/y without {split}/x", "Add the inputs")
-    return Data(path, found["x"], {split: found["y"].get(split, {}) for split in found["x"]})
+    return Data(path, found["x"], {split: found["y"].get(split, {}) for split in found["x"]}, shared)
 
 
-def _check(data: Data, split: str, model: ir.Model, axes: Mapping[str, int]) -> None:
+def _check(data: Data, split: str, model: ir.Model, axes: Axes) -> None:
     for value in required_inputs(model):
         if value.name not in data.inputs[split]:
             raise _refused(data.path, f"{split}/x lacks the input {value.name!r}", "Add it by name")
-        _check_input(data, split, value, axes.get(value.name, 0))
-    every = (*data.inputs[split].values(), *data.labels[split].values())
+        axis = axes.get(value.name, 0)
+        if axis is None:
+            _check_shared(data, data.inputs[split][value.name])
+        else:
+            _check_input(data, split, value, axis)
+    sampled = (stored for name, stored in data.inputs[split].items() if name not in data.shared)
+    every = (*sampled, *data.labels[split].values())
     counts = {len(stored.array) if stored.array.shape else 0 for stored in every}
     if counts == {0} or len(counts) > 1:
         raise _refused(data.path, f"{split} has arrays of {sorted(counts)} samples", "Give each sample one of each")
+
+
+def _check_shared(data: Data, stored: Stored) -> None:
+    if stored.array.shape:
+        reason = f"{stored.name} has the shape {list(stored.array.shape)}, the model's input is one number"
+        raise _refused(data.path, reason, "Store that number alone: all samples share it")
 
 
 def _check_input(data: Data, split: str, value: ir.Value, axis: int) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sartor.share.columns import column_table, read_columns
+from sartor.share.density import density_table
 from sartor.share.errors import InputRefusedError
 from sartor.share.tables import Table
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     import h5py
     import onnx_ir as ir
 
+    from sartor.share.density import MatrixDensity
     from sartor.share.history import Record
 
 OUR_DOMAINS = "sartor."
@@ -73,6 +75,7 @@ class Description:
     operators: dict[str, int] = field(default_factory=dict)
     groups: tuple[Group, ...] = ()
     sparsity: dict[str, Any] | None = None
+    densities: tuple[MatrixDensity, ...] = ()
     tensors: tuple[TensorFact, ...] = ()
     attributes: dict[str, Any] = field(default_factory=dict)
     table: dict[str, list[Any]] | None = None
@@ -88,6 +91,7 @@ class Description:
             "operators": self.operators,
             "groups": [group.as_json() for group in self.groups],
             "sparsity": self.sparsity,
+            "densities": [one.as_json() for one in self.densities],
             "tensors": [fact.as_json() for fact in self.tensors],
             "attributes": self.attributes,
             **({} if self.table is None else {"table": self.table}),
@@ -140,6 +144,7 @@ def tables(path: str, description: Description) -> list[Table]:
         Table("operators", ("operator", "nodes"), tuple((name, str(n)) for name, n in description.operators.items())),
         _group_table(description.groups),
         _sparsest_table(description.sparsity),
+        density_table(description.densities),
         _history_table(description.history),
     ]
 
@@ -156,6 +161,7 @@ def _describe_model(path: str | Path) -> Description:
         operators=_counted(model.ir.graph.all_nodes()),
         groups=_groups(model.ir, model.source),
         sparsity=_sparsity(model.ir),
+        densities=_densities(model.ir, model.source),
         history=tuple(read_onnx(model.ir, model.source)),
     )
 
@@ -284,6 +290,17 @@ def _sparsity(model: ir.Model) -> dict[str, Any]:
     sparsest = sorted(layers, key=lambda count: (-count.fraction, count.name))[:_SPARSEST]
     total = counts_json(sum(count.elements for count in counts), sum(count.zeros for count in counts))
     return {**total, "sparsest": [count.as_json() for count in sparsest]}
+
+
+def _densities(model: ir.Model, subject: str) -> tuple[MatrixDensity, ...]:
+    """Return the coded matrices of functions of ours, as the tool of their domain tells them."""
+    domains = sorted({function.domain for function in model.functions.values()})
+    if not any(domain.startswith(OUR_DOMAINS) for domain in domains):
+        return ()
+    from sartor.share.runtime.registry import densities_for
+
+    tellers = [teller for domain in domains if (teller := densities_for(domain)) is not None]
+    return tuple(one for teller in tellers for one in teller(model, subject))
 
 
 def _tensor_table(title: str, facts: Iterable[TensorFact]) -> Table:

@@ -50,8 +50,10 @@ class Side:
     session: Session
 
 
-def open_pair(a: str, b: str | None, threads: int, device: str = "cpu") -> tuple[Side, Side]:
-    """Open `a` in our session on a device and `b`, or `a` again when None, in stock onnxruntime on the CPU.
+def open_pair(a: str, b: str | None, threads: int, device: str = "cpu", pack: str | None = None) -> tuple[Side, Side]:
+    """Open `a` in our session on a device, and `b`, or `a` again when None, in stock onnxruntime on the CPU.
+
+    `pack` is a file of packed weights of `a`.
 
     Raises InputRefusedError, UnavailableError, and UsageError when both are to come from standard input.
     """
@@ -62,7 +64,7 @@ def open_pair(a: str, b: str | None, threads: int, device: str = "cpu") -> tuple
     first = read_model(a)
     second = first if b is None else read_model(b)
     return (
-        Side(first, open_session(first, "sartor", threads, device)),
+        Side(first, open_session(first, "sartor", threads, device, pack)),
         Side(second, open_session(second, "onnxruntime", threads)),
     )
 

@@ -18,11 +18,14 @@ if TYPE_CHECKING:
 Runtime = Literal["sartor", "onnxruntime"]
 
 
-def open_session(model: Model, runtime: Runtime, threads: int, device: str = "cpu") -> Session:
+def open_session(model: Model, runtime: Runtime, threads: int, device: str = "cpu", pack: str | None = None) -> Session:
     """Return a session with all optimisations; raises InputRefusedError for what the runtime does not take.
 
-    `threads` are those of the CPU. Raises UsageError and UnavailableError for a device that it does not run on.
+    `threads` are those of the CPU, `pack` is a file of packed weights. Raises UsageError and UnavailableError for a
+    device that it does not run on.
     """
+    if pack is not None and (runtime == "onnxruntime" or device != "cpu"):
+        raise UsageError("packed weights are for sartor's session on the CPU", subject=f"--pack {pack}")
     if runtime == "onnxruntime":
         if device != "cpu":
             raise UsageError("onnxruntime runs on the CPU only", subject=f"device {device}", remedy="Use --device cpu")
@@ -31,7 +34,7 @@ def open_session(model: Model, runtime: Runtime, threads: int, device: str = "cp
 
     if device != "cpu":
         return load(model.path or model.ir, device)
-    return load(model.path or model.ir, threads=threads, session_options=_settle)
+    return load(model.path or model.ir, threads=threads, session_options=_settle, pack=pack)
 
 
 def run_session(session: Session, inputs: Arrays, subject: str) -> list[Any]:

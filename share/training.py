@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from sartor.share.data import Split
+from sartor.share.data import Axes, Split
 from sartor.share.errors import InputRefusedError
 from sartor.share.lowering import Lowered
 
@@ -27,14 +27,14 @@ CLIP = 1.0
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a model is trained; `axes` tells the axis of the samples of inputs and outputs, 0 of those not named."""
+    """How a model is trained, with the axes of the samples of inputs and outputs."""
 
     epochs: int
     seed: int
     threads: int
     loss: Callable[[Tensors, Tensors], Tensor]
     optimizer: Callable[[list[Tensor]], torch.optim.Optimizer]
-    axes: Mapping[str, int] = field(default_factory=dict)
+    axes: Axes = field(default_factory=dict)
 
 
 def train(
@@ -54,11 +54,12 @@ def train(
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda at: (1 + math.cos(math.pi * at / steps)) / 2)
     losses: list[float] = []
     done = 0
+    shared = {name: torch.from_numpy(array) for name, array in split.shared.items()}
     with _threads(recipe.threads):
         for _ in range(recipe.epochs):
             total = 0.0
             for batch in torch.split(torch.randperm(len(split), generator=generator), BATCH):
-                outputs = lowered(**_taken(split.inputs, batch, recipe.axes))
+                outputs = lowered(**_taken(split.inputs, batch, recipe.axes), **shared)
                 loss = recipe.loss(_samples_first(outputs, recipe.axes), _taken(goals, batch, {}))
                 optimizer.zero_grad()
                 torch.autograd.backward(loss)
@@ -79,17 +80,17 @@ def steps_of(split: Split, epochs: int) -> int:
     return epochs * math.ceil(len(split) / BATCH)
 
 
-def _taken(arrays: Arrays, batch: Tensor, axes: Mapping[str, int]) -> dict[str, Tensor]:
+def _taken(arrays: Arrays, batch: Tensor, axes: Axes) -> dict[str, Tensor]:
     """Return samples of a batch, whose axis stands where the model has it."""
     found = {}
     for name, array in arrays.items():
-        moved = np.moveaxis(array[batch.numpy()], 0, axes.get(name, 0))
+        moved = np.moveaxis(array[batch.numpy()], 0, axes.get(name) or 0)
         found[name] = torch.from_numpy(np.ascontiguousarray(moved))
     return found
 
 
-def _samples_first(outputs: Tensors, axes: Mapping[str, int]) -> Tensors:
-    return {name: output.movedim(axes.get(name, 0), 0) for name, output in outputs.items()}
+def _samples_first(outputs: Tensors, axes: Axes) -> Tensors:
+    return {name: output.movedim(axes.get(name) or 0, 0) for name, output in outputs.items()}
 
 
 def cross_entropy(axis: int) -> Callable[[Tensors, Tensors], Tensor]:

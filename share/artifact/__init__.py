@@ -5,8 +5,13 @@ from __future__ import annotations
 from sartor.share.artifact.hdf5 import hdf5_item, open_hdf5
 from sartor.share.artifact.intact import quickcheck, read_manifest
 from sartor.share.artifact.model import Model
-from sartor.share.artifact.read import read_model
-from sartor.share.artifact.safetensors_header import SafetensorsHeader, TensorEntry, read_safetensors_header
+from sartor.share.artifact.read import read_model, read_stdin
+from sartor.share.artifact.safetensors_header import (
+    SafetensorsHeader,
+    TensorEntry,
+    check_safetensors,
+    read_safetensors_header,
+)
 from sartor.share.artifact.save import write_model
 from sartor.share.artifact.sniff import Kind, identify
 from sartor.share.artifact.tensors import read_tensors, write_tensors
@@ -18,6 +23,7 @@ __all__ = [
     "SafetensorsHeader",
     "TensorEntry",
     "atomic",
+    "check_safetensors",
     "check_target",
     "hdf5_item",
     "identify",
@@ -26,6 +32,7 @@ __all__ = [
     "read_manifest",
     "read_model",
     "read_safetensors_header",
+    "read_stdin",
     "read_tensors",
     "write_bytes",
     "write_model",

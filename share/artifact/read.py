@@ -7,6 +7,7 @@ import io
 import os
 import stat
 import sys
+from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -37,14 +38,18 @@ LARGEST_MODEL = (1 << 31) - 1
 _PIECE = 1 << 20
 
 
-def read_model(source: str | Path) -> Model:
+def read_model(source: str | Path, piped: bytes | None = None) -> Model:
     """Read an ONNX model from a file, or from standard input for "-"; external data stays memory-mapped.
 
-    Raises InputRefusedError, and UsageError if standard input is a terminal.
+    `piped` is what standard input held, where somebody has read it already (`read_stdin`). Raises InputRefusedError,
+    and UsageError if standard input is a terminal.
     """
     path = None if str(source) == "-" else Path(source)
     subject = STDIN_SUBJECT if path is None else str(path)
-    data = _from_stdin() if path is None else _from_file(path)
+    if path is not None:
+        data = _from_file(path)
+    else:
+        data = read_stdin() if piped is None else piped
     folder = None if path is None else path.parent
     proto = parse_model(data, subject)
     data_files = _check(proto, folder, subject)
@@ -86,14 +91,18 @@ def framing_refusal(error: FramingError, size: int, subject: str) -> InputRefuse
     return damaged("the model is damaged", subject)
 
 
-def _from_stdin() -> bytes:
+def read_stdin(others: Collection[Kind] = ()) -> bytes:
+    """Return all of standard input, which is a model or of one of these other kinds.
+
+    Raises InputRefusedError, and UsageError if it is a terminal.
+    """
     # Python sets stdin to None when the shell closed it (`<&-`).
     if sys.stdin is None:
         raise InputRefusedError("it is closed", subject=STDIN_SUBJECT, remedy="Pipe a model in, or name a file")
     if sys.stdin.isatty():
         raise UsageError("it is a terminal", subject=STDIN_SUBJECT, remedy="Pipe a model in, or name a file")
     try:
-        return _whole(sys.stdin.buffer, STDIN_SUBJECT)
+        return _whole(sys.stdin.buffer, STDIN_SUBJECT, others)
     except OSError as error:
         raise unreadable(STDIN_SUBJECT, error) from error
 
@@ -112,10 +121,12 @@ def _from_file(path: Path) -> bytes:
         raise unreadable(subject, error) from error
 
 
-def _whole(file: BinaryIO, subject: str) -> bytes:
-    """Read everything, but no more than a model can have, and nothing more if the head is not a model's."""
+def _whole(file: BinaryIO, subject: str, others: Collection[Kind] = ()) -> bytes:
+    """Read everything, but no more than a model can have, and nothing more if the head tells of something else."""
     head = file.read(HEAD_SIZE)
-    refuse_unless(kind_of(head), Kind.ONNX, subject)
+    kind = kind_of(head)
+    if kind not in others:
+        refuse_unless(kind, Kind.ONNX, subject)
     if file.seekable():
         _refuse_large(file.seek(0, io.SEEK_END), subject)
         file.seek(0)

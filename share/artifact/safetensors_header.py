@@ -5,13 +5,14 @@ Source: the format's description in the safetensors repository (README.md, "Form
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from sartor.share.artifact.contents import damaged, quote
 from sartor.share.artifact.sniff import Kind, identify, refuse_unless, unreadable
@@ -66,15 +67,22 @@ def read_safetensors_header(path: str | Path) -> SafetensorsHeader:
     refuse_unless(identify(path), Kind.SAFETENSORS, subject)
     try:
         with open(path, "rb") as file:
-            file_size = os.fstat(file.fileno()).st_size
-            header_size = int.from_bytes(file.read(8), "little")
-            if header_size > _LARGEST_HEADER:
-                raise damaged(f"the header claims {header_size:,} bytes", subject)
-            _refuse_short(file_size, 8 + header_size, subject)
-            text = file.read(header_size)
+            return _read(file, os.fstat(file.fileno()).st_size, subject)
     except OSError as error:
         raise unreadable(path, error) from error
-    return _header(text, 8 + header_size, file_size, subject)
+
+
+def check_safetensors(data: bytes, subject: str) -> SafetensorsHeader:
+    """Read the header of a safetensors file in memory; raise InputRefusedError if it does not describe the file."""
+    return _read(io.BytesIO(data), len(data), subject)
+
+
+def _read(file: BinaryIO, file_size: int, subject: str) -> SafetensorsHeader:
+    header_size = int.from_bytes(file.read(8), "little")
+    if header_size > _LARGEST_HEADER:
+        raise damaged(f"the header claims {header_size:,} bytes", subject)
+    _refuse_short(file_size, 8 + header_size, subject)
+    return _header(file.read(header_size), 8 + header_size, file_size, subject)
 
 
 def _header(text: bytes, data_begin: int, file_size: int, subject: str) -> SafetensorsHeader:

@@ -22,13 +22,15 @@ order; those of one slice need nothing of another, so that it may be done with a
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 import onnx_ir as ir
 
 if TYPE_CHECKING:
     import torch
+
+    from sartor.share.packs import Packs
 
 PLAN_TASKS, PLAN_SCRATCH, PLAN_BYTES, PLAN_DIMS = 0, 1, 2, 3
 """Positions in the answer to a plan query."""
@@ -57,13 +59,15 @@ class TensorType:
 class FunctionCall:
     """A model-local function together with the types that one call gives it (None for an absent optional input).
 
-    `constants` holds the inputs that are constants of the model, None for the others.
+    `constants` holds the inputs that are constants of the model, None for the others; `packs` is what the caller
+    keeps of what kernels made of them before, if anything.
     """
 
     function: ir.Function
     inputs: tuple[TensorType | None, ...]
     outputs: tuple[TensorType, ...]
     constants: tuple[ir.TensorProtocol | None, ...] = ()
+    packs: Packs | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ import warnings
 from types import MappingProxyType
 from typing import Any, cast
 
+from sartor.share.density import DensityTeller
 from sartor.share.runtime.kernel import DeviceExecutor, Executor
 
 ENTRY_POINTS = "sartor.executors"
@@ -17,6 +18,9 @@ ENTRY_POINTS = "sartor.executors"
 
 DEVICE_ENTRY_POINTS = "sartor.device_executors"
 """The same for sessions of torch."""
+
+DENSITY_ENTRY_POINTS = "sartor.densities"
+"""The same for what tells the densities of coded weights in a model."""
 
 _TABLES = MappingProxyType(
     {
@@ -32,6 +36,7 @@ _TABLES = MappingProxyType(
                 "sartor.sparse_rnn": "sartor.tools.sparse_rnn.gpu.executor:kernel_for_call",
             }
         ),
+        DENSITY_ENTRY_POINTS: MappingProxyType({"sartor.sparse_rnn": "sartor.tools.sparse_rnn.density:densities"}),
     }
 )
 _LOCK = threading.Lock()
@@ -65,6 +70,11 @@ def executor_for(domain: str) -> Executor | None:
 def device_executor_for(domain: str) -> DeviceExecutor | None:
     """Return the executor of a domain for sessions of torch, as `executor_for` does."""
     return cast("DeviceExecutor | None", _find(DEVICE_ENTRY_POINTS, domain))
+
+
+def densities_for(domain: str) -> DensityTeller | None:
+    """Return what tells the densities of weights that functions of a domain decode, as `executor_for` does."""
+    return cast("DensityTeller | None", _find(DENSITY_ENTRY_POINTS, domain))
 
 
 def _find(group: str, domain: str) -> Any:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
 
 import onnx_ir as ir
 
+from sartor.share.packs import Packs
 from sartor.share.runtime import registry
 from sartor.share.runtime.calls import Identifier, call_nodes, find_calls
 from sartor.share.runtime.kernel import Dim, FunctionCall, Kernel, TensorType
@@ -14,7 +16,9 @@ Signature = tuple[object, ...]
 _Memo = dict[tuple[Identifier, Signature], Kernel | None]
 
 
-def select_kernels(model: ir.Model, skip: frozenset[str] = frozenset()) -> tuple[Kernel, ...]:
+def select_kernels(
+    model: ir.Model, skip: frozenset[str] = frozenset(), packs: Packs | None = None
+) -> tuple[Kernel, ...]:
     """Return the kernels for the calls in a model, but for those of the functions named in `skip`.
 
     A function has kernels for all of its calls or for none, because a registered operator hides the function's body.
@@ -22,7 +26,7 @@ def select_kernels(model: ir.Model, skip: frozenset[str] = frozenset()) -> tuple
     wanted = frozenset(ident for ident in _overridable(model) if ident[1] not in skip)
     memo: _Memo = {}
     while wanted:
-        chosen = {ident: _kernels(ident, calls, memo) for ident, calls in find_calls(model, wanted).items()}
+        chosen = {ident: _kernels(ident, calls, memo, packs) for ident, calls in find_calls(model, wanted).items()}
         refused = frozenset(ident for ident, kernels in chosen.items() if not kernels)
         # The body of a refused function is run, so the calls in it count too.
         if not any(any(call_nodes(model.functions[ident], wanted - refused)) for ident in refused):
@@ -41,7 +45,9 @@ def _overridable(model: ir.Model) -> frozenset[Identifier]:
     )
 
 
-def _kernels(ident: Identifier, calls: list[FunctionCall | None], memo: _Memo) -> tuple[Kernel, ...]:
+def _kernels(
+    ident: Identifier, calls: list[FunctionCall | None], memo: _Memo, packs: Packs | None
+) -> tuple[Kernel, ...]:
     """Return the distinct kernels for all calls of one function, or none; those for fixed sizes come first."""
     kernels: dict[Signature, Kernel] = {}
     for call in calls:
@@ -49,7 +55,7 @@ def _kernels(ident: Identifier, calls: list[FunctionCall | None], memo: _Memo) -
             return ()
         signature = _signature(call)
         if (ident, signature) not in memo:
-            memo[ident, signature] = _ask(call)
+            memo[ident, signature] = _ask(replace(call, packs=packs))
         kernel = memo[ident, signature]
         if kernel is None or (kernel.state is not None and not _same_constants(calls)):
             return ()

@@ -14,6 +14,7 @@ import onnx_ir as ir
 from sartor.share import device as devices
 from sartor.share.artifact import read_model
 from sartor.share.errors import InputRefusedError, UsageError
+from sartor.share.packs import Packs, read_packs
 from sartor.share.runtime import library
 from sartor.share.runtime.kernel import Kernel
 from sartor.share.runtime.memory import model_of_bytes, serialized
@@ -54,6 +55,7 @@ def load(
     *,
     session_options: OptionsHook | None = None,
     skip: frozenset[str] = frozenset(),
+    pack: str | os.PathLike[str] | None = None,
 ) -> onnxruntime.InferenceSession: ...
 
 
@@ -68,32 +70,44 @@ def load(
     *,
     session_options: OptionsHook | None = None,
     skip: frozenset[str] = frozenset(),
+    pack: str | os.PathLike[str] | None = None,
 ) -> onnxruntime.InferenceSession | DeviceSession:
     """Return a session in which our kernels run the functions that have some.
 
     On the CPU it is one of onnxruntime; where the custom-op library is missing it is an object with the same interface
     (segments.py). On `cuda` or `cuda:N` it is a session of torch with that interface (device_session.py), which has no
-    use for threads and options. Functions named in `skip` run their bodies. Raises InputRefusedError, UnavailableError,
-    UsageError.
+    use for threads and options. Functions named in `skip` run their bodies. `pack` is a file of packed weights that
+    saves packing them here; what is not for this model and processor is left aside with a warning. Raises
+    InputRefusedError, UnavailableError, UsageError.
     """
     devices.require(device)
     if device != "cpu":
         from sartor.share.runtime.device_session import open_device_session
 
-        if threads is not None or session_options is not None:
-            raise UsageError("threads and session options are those of the CPU", subject=f"device {device}")
+        if threads is not None or session_options is not None or pack is not None:
+            raise UsageError("threads, session options and packs are those of the CPU", subject=f"device {device}")
         return open_device_session(_open(source).model, device, skip)
     count = default_threads() if threads is None else threads
     if count < 1:
         raise UsageError("must be at least 1", subject=f"threads {count}")
     opened = _open(source)
-    kernels = select_kernels(opened.model, skip)
+    packs = None if pack is None else _packs_of(opened.model, pack)
+    kernels = select_kernels(opened.model, skip, packs)
     path = library.library_path() if kernels else None
     if path is not None:
         return _with_library(opened, path, kernels, count, session_options)
     if kernels:
         return _with_segments(opened, kernels, count, session_options)
     return _stock(opened, stock_options(count, session_options))
+
+
+def _packs_of(model: ir.Model, path: str | os.PathLike[str]) -> Packs | None:
+    """Read a file of packed weights; None, with a warning, where it is that of another model altogether."""
+    packs = read_packs(os.fspath(path))
+    if packs.entries.keys() & {function.name for function in model.functions.values()}:
+        return packs
+    warnings.warn(f"{packs.subject}: it is left aside, nothing in it is of this model", RuntimeWarning, stacklevel=3)
+    return None
 
 
 def kernels_of(session: onnxruntime.InferenceSession) -> tuple[Kernel, ...]:

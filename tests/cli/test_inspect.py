@@ -97,6 +97,7 @@ def test_the_document_of_a_model_is_frozen(tmp_path: Path, sartor: RunSartor) ->
             }
         ],
         "sparsity": {"elements": 14, "zeros": 10, "fraction": 0.714286, "sparsest": [sparse]},
+        "densities": [],
         "tensors": [],
         "attributes": {},
     }
@@ -159,6 +160,29 @@ def test_hdf5_safetensors_and_run_directories(tmp_path: Path, sartor: RunSartor)
         document = facts(sartor, tmp_path / name)
         assert (document["kind"], document["tensors"], len(document["history"])) == (kind, tensors, records)
         assert (document["inputs"], document["operators"], document["sparsity"]) == ([], {}, None)
+
+
+def test_densities_of_sparse_layers(models: Path, tmp_path: Path, sartor: RunSartor) -> None:
+    """The document has what the report of sparsify-rnn has; people see a map."""
+    target = tmp_path / "sparse.onnx"
+    made = sartor("sparsify-rnn", models / "recurrent.onnx", "--density", "0.25", "-o", target, "--json")
+    found = facts(sartor, target)["densities"]
+    assert [list(one) for one in found] == [
+        ["layer", "kind", "matrix", "direction", "rows", "columns", "density", "gates"]
+    ] * len(found)
+    for one, told in zip(found, json.loads(made.stdout)["matrices"], strict=True):
+        assert [one[name] for name in ("layer", "kind", "direction")] == [
+            told[name] for name in ("layer", "kind", "direction")
+        ]
+        for gate, other in zip(one["gates"], told["gates"], strict=True):
+            assert (gate["gate"], gate["density"]) == (other["gate"], pytest.approx(other["density"]))
+            assert all(0 <= cell <= 1 for row in gate["map"] for cell in row)
+    shown = on_terminal(Path(sys.executable).with_name("sartor"), "inspect", target).decode()
+    plain = sartor("inspect", target).stdout.decode()
+    for text in (shown, plain):
+        assert "densities" in text
+        assert "25.00%" in text
+        assert "▂" in text
 
 
 def test_external_weights_are_counted(tmp_path: Path, sartor: RunSartor) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import h5py
 import numpy as np
+import onnx
 import onnx_ir as ir
 import pytest
 from tests.kits import prune_kit as kit
@@ -93,4 +94,29 @@ def test_damaged_files_are_refused(content: bytes, model: ir.Model, tmp_path: Pa
     path = tmp_path / "d.h5"
     path.write_bytes(content)
     with pytest.raises(InputRefusedError), open_data(path, model):
+        pass
+
+
+def scaled() -> ir.Model:
+    """Return a model of samples (n, 3) and a number that they share."""
+    head = '<ir_version: 10, opset_import: ["" : 20]> g (float[n, 3] x, float rate) => (float[n, 3] y)'
+    text = head + "{ y = Mul(x, rate) }"
+    return ir.serde.deserialize_model(onnx.parser.parse_model(text))
+
+
+@pytest.mark.parametrize("write", [hdf5, npz])
+def test_a_number_that_all_samples_share(write: Any, tmp_path: Path) -> None:
+    x = np.ones((5, 3), np.float32)
+    path = write(tmp_path / f"d.{'h5' if write is hdf5 else 'npz'}", {"train/x/x": x, "train/x/rate": np.float32(0.5)})
+    with open_data(path, scaled(), {"x": 0, "rate": None}) as data:
+        split = data.split("train", 2)
+    assert split is not None
+    assert (len(split), split.inputs.keys(), split.shared["rate"].shape) == (2, {"x"}, ())
+    assert split.shared["rate"] == np.float32(0.5)
+
+
+def test_a_number_for_each_sample_is_refused_where_they_share_it(tmp_path: Path) -> None:
+    path = hdf5(tmp_path / "d.h5", {"train/x/x": np.ones((5, 3), np.float32), "train/x/rate": np.ones(5, np.float32)})
+    reason = r"train/x/rate has the shape \[5\], the model's input is one number"
+    with pytest.raises(InputRefusedError, match=reason), open_data(path, scaled(), {"x": 0, "rate": None}):
         pass

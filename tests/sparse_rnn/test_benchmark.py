@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
+import pytest
 from tests.models.test_benchmarks import run
 
 
@@ -22,3 +24,19 @@ def test_quality(tmp_path: Path) -> None:
     assert [row["density"] for row in document["rows"]] == [0.3, 0.1]  # type: ignore[attr-defined]
     for row in document["rows"]:  # type: ignore[attr-defined]
         assert 0 < row["trained"] < row["one_shot"]
+
+
+def test_opening(tmp_path: Path) -> None:
+    (row,) = run("sparse_rnn_open", tmp_path)["rows"]  # type: ignore[misc]
+    assert row["opened"]["ratio_min"] > 0
+    assert row["pack"] > 0
+
+
+@pytest.mark.skipif("SARTOR_DATA" not in os.environ, reason="SARTOR_DATA is not set")
+def test_silero(tmp_path: Path) -> None:
+    """A detector with states and a number among its inputs is trained through its branches."""
+    half, third, distilled = run("sparse_rnn_silero", tmp_path)["rows"]  # type: ignore[misc]
+    assert [row["trained"] for row in (half, third, distilled)] == [False, False, True]
+    assert half["mean"] < third["mean"] < 0.1
+    assert distilled["mean"] < 0.1
+    assert all(row["same"] > 0.9 for row in (half, third, distilled))

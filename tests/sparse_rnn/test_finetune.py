@@ -9,6 +9,7 @@ import h5py
 import numpy as np
 import onnx
 import onnx_ir as ir
+import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
@@ -16,7 +17,7 @@ from sartor.share.data import Split
 from sartor.share.errors import InputRefusedError
 from sartor.tools.sparse_rnn.encode import decode
 from sartor.tools.sparse_rnn.find import R, find_layers
-from sartor.tools.sparse_rnn.finetune import tune
+from sartor.tools.sparse_rnn.finetune import settle, tune
 from sartor.tools.sparse_rnn.pattern import parse_pattern
 from sartor.tools.sparse_rnn.plan import Options, Plan, Tuning
 from sartor.tools.sparse_rnn.samples import batch_axes, outputs_of, quality
@@ -167,6 +168,60 @@ def shaped(inputs: list[int | str], outputs: list[int | str]) -> ir.Model:
     )
     graph = helper.make_graph([helper.make_node("Identity", ["x"], ["y"])], "one", [x], [y])
     return ir.serde.deserialize_model(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)]))
+
+
+def branches() -> onnx.ModelProto:
+    """Make a model that runs one layer in either branch of an If, on a number's say, and scales its states by it."""
+    base, branches = network(), []
+    for place, one in enumerate(("then", "else")):
+        node = helper.make_node("LSTM", ["X", "W", "R"], ["", f"h{place}"], hidden_size=UNITS, name=f"layer{place}")
+        out = helper.make_tensor_value_info(f"h{place}", TensorProto.FLOAT, None)
+        branches.append(helper.make_graph([node], one, [], [out]))
+    nodes = [
+        helper.make_node("Greater", ["rate", "half"], ["which"]),
+        helper.make_node("If", ["which"], ["h"], then_branch=branches[0], else_branch=branches[1]),
+        *base.graph.node[1:],
+        helper.make_node("Mul", ["logits", "rate"], ["scaled"]),
+    ]
+    del base.graph.node[:]
+    base.graph.node.extend(nodes)
+    base.graph.initializer.append(numpy_helper.from_array(np.array(0.5, np.float32), "half"))
+    base.graph.input.append(helper.make_tensor_value_info("rate", TensorProto.FLOAT, []))
+    base.graph.output[0].name = "scaled"
+    return base
+
+
+def test_branches_share_weights_and_samples_a_number(tmp_path: Path) -> None:
+    """What one branch learns the other knows, so that the file holds one matrix and both give the same."""
+    onnx.save(branches(), tmp_path / "dense.onnx")
+    with h5py.File(tmp_path / "d.h5", "w") as file:
+        for place, split in enumerate(("train", "val")):
+            made = samples(256, place)
+            file[f"{split}/x/X"], file[f"{split}/x/rate"] = made.inputs["X"], np.float32(1)
+            file[f"{split}/y"] = made.labels["logits"]
+    tuning = replace(TUNING, data=str(tmp_path / "d.h5"), epochs=2)
+    plan = sparsify(str(tmp_path / "dense.onnx"), str(tmp_path / "sparse.onnx"), OPTIONS, None, tuning)
+    assert {one.layer for one in plan.matrices} == {"layer0", "layer1"}
+    made_model = onnx.load(tmp_path / "sparse.onnx")
+    assert len(made_model.functions) == 1
+    assert sum(one.name.endswith("R_values") for one in made_model.graph.initializer) == 1
+    session = onnxruntime.InferenceSession(tmp_path / "sparse.onnx", providers=["CPUExecutionProvider"])
+    x = np.ascontiguousarray(samples(8, 3).inputs["X"].swapaxes(0, 1))
+    one, other = (session.run(None, {"X": x, "rate": np.array(rate, np.float32)})[0] for rate in (1, 0.5))
+    np.testing.assert_allclose(one, 2 * other, rtol=1e-5)
+
+
+def test_equal_biases_alone_are_not_shared() -> None:
+    model = ir.serde.deserialize_model(branches())
+    layers = find_layers(model).layers
+    apart = [replace(one, weights=replace(one.weights, r=one.weights.r + n)) for n, one in enumerate(layers)]
+    names = settle(model, apart)
+    assert len({name for one in names.values() for name in one.values()}) == 4
+
+
+def test_a_number_has_no_axis_of_samples() -> None:
+    model = ir.serde.deserialize_model(branches())
+    assert batch_axes(model, "") == {"X": 1, "rate": None, "scaled": 0}
 
 
 def test_samples_first_whatever_the_model_has() -> None:

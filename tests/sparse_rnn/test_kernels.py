@@ -48,38 +48,47 @@ CASES: dict[str, dict[str, Any]] = {
             "activation_alpha": [0.2], "sparse_input": True},
     "float32": {"kind": "LSTM", "values": F, "sparse_input": True, "pattern": "unstructured"},
 }  # fmt: skip
-MASKED = {"kind", "peepholes", "values", "sparse_input", "pattern"}
+MASKED = {"kind", "peepholes", "values", "sparse_input", "pattern", "absent"}
 
 
-def made(hidden: int, width: int, case: dict[str, Any], seed: int = 0, density: float = 0.3, steps: Any = "T",
-         batch: Any = "B") -> tuple[ir.Model, Cell, Weights]:  # fmt: skip
-    """Make a model of one sparse layer, and tell its cell and its weights as they are stored."""
-    rng, kind = np.random.default_rng(seed), case["kind"]
+def drawn(hidden: int, width: int, case: dict[str, Any], seed: int = 0) -> dict[str, Array]:
+    """Draw the weights of a layer, those of all optional inputs that the case has."""
+    rng, kind, absent = np.random.default_rng(seed), case["kind"], case.get("absent", ())
     gates, directions = len(GATES[kind]), 2 if case.get("direction") == "bidirectional" else 1
     shapes = {"W": (directions, gates * hidden, width), "R": (directions, gates * hidden, hidden),
               "B": (directions, 2 * gates * hidden)}  # fmt: skip
     if case.get("peepholes"):
         shapes["P"] = (directions, 3 * hidden)
     arrays = {name: rng.uniform(-1, 1, shape).astype(F) / F(np.sqrt(hidden)) for name, shape in shapes.items()}
+    return {name: array for name, array in arrays.items() if name not in absent}
+
+
+def dense(arrays: dict[str, Array], case: dict[str, Any], steps: Any = "T", batch: Any = "B") -> ir.Model:
+    """Make a model of one dense layer, with all inputs and outputs but those that the case says are absent."""
+    kind, absent, (directions, _, hidden) = case["kind"], case.get("absent", ()), arrays["R"].shape
     states = ["h", *(["c"] if kind == "LSTM" else [])]
     inputs = ["X", "W", "R", "B", "lengths", *states, *(["P"] if "P" in arrays else [])]
     outputs = ["Y", "Y_h", *(["Y_c"] if kind == "LSTM" else [])]
+    inputs, outputs = ([name if name not in absent else "" for name in names] for names in (inputs, outputs))
     attributes = {name: value for name, value in case.items() if name not in MASKED}
     node = helper.make_node(kind, inputs, outputs, hidden_size=hidden, name="layer", **attributes)
-    state = [directions, batch, hidden]
-    graph = helper.make_graph(
-        [node], "one",
-        [helper.make_tensor_value_info("X", TensorProto.FLOAT, [steps, batch, width]),
-         helper.make_tensor_value_info("lengths", TensorProto.INT32, [batch]),
-         *(helper.make_tensor_value_info(name, TensorProto.FLOAT, state) for name in states)],
-        [helper.make_tensor_value_info("Y", TensorProto.FLOAT, [steps, directions, batch, hidden]),
-         *(helper.make_tensor_value_info(name, TensorProto.FLOAT, state) for name in outputs[1:])],
-        [helper.make_tensor(name, TensorProto.FLOAT, array.shape, array.tobytes(), raw=True)
-         for name, array in arrays.items()],
-    )  # fmt: skip
-    model = ir.serde.deserialize_model(
+    shapes = {"X": [steps, batch, arrays["W"].shape[2]], "Y": [steps, directions, batch, hidden]}
+    shapes |= {name: [directions, batch, hidden] for name in ("h", "c", "Y_h", "Y_c")}
+    values = {name: helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in shapes.items()}
+    values["lengths"] = helper.make_tensor_value_info("lengths", TensorProto.INT32, [batch])
+    tensors = [helper.make_tensor(name, TensorProto.FLOAT, array.shape, array.tobytes(), raw=True)
+               for name, array in arrays.items()]  # fmt: skip
+    ends = ([values[name] for name in names if name in values] for names in (inputs, outputs))
+    graph = helper.make_graph([node], "one", *ends, tensors)
+    return ir.serde.deserialize_model(
         helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
     )
+
+
+def made(hidden: int, width: int, case: dict[str, Any], seed: int = 0, density: float = 0.3, steps: Any = "T",
+         batch: Any = "B") -> tuple[ir.Model, Cell, Weights]:  # fmt: skip
+    """Make a model of one sparse layer, and tell its cell and its weights as they are stored."""
+    model, gates = dense(drawn(hidden, width, case, seed), case, steps, batch), len(GATES[case["kind"]])
     (layer,) = find_layers(model).layers
     pattern, values = parse_pattern(case.get("pattern", "balanced:32")), case.get("values", np.float16)
     coded = {}
@@ -381,13 +390,3 @@ def speech(session: onnxruntime.InferenceSession, samples: Array) -> Array:
         found.append(float(probability[0, 0]))
         before = fed[:, -64:]
     return np.array(found)
-
-
-def test_balanced_tiles_are_full() -> None:
-    """A balanced pattern needs no fillers where tiles are its groups."""
-    _, cell, weights = made(64, 16, CASES["lstm"], density=0.25)
-    machine = MACHINES[0]
-    mask = weights.r != 0
-    packed = pack(cell, machine, encode(weights.r, mask), weights.w, None, None)
-    assert packed.parts[0].fill == 1.0
-    assert packed.parts[0].nonzeros == int(mask.sum())

@@ -106,3 +106,35 @@ def test_a_layer_inside_a_branch(kind: str, tmp_path: Path) -> None:
     model = sparse(helper.make_graph([node], "g", [*inner.input, which], [z], inner.initializer), tmp_path)
     (ours,) = run(model, fed(feed) | {"which": np.array(True)})
     np.testing.assert_allclose(ours, expected(kind, feed, 1)["Y"], atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_layer_inside_a_loop(kind: str, tmp_path: Path) -> None:
+    """Batch-first states go round a loop, whose body sees its weights from outside."""
+    feed, times = drawn(kind, 1, optional=True), 3
+    names = ["h", *(["c"] if kind == "LSTM" else [])]
+    initial, ends = [f"initial_{name}" for name in names], [f"Y_{name}" for name in names]
+    inner = graph_of(kind, feed, ["Y", *ends], 1)
+    # The states of the layer are those that the loop carries, of other names than those it begins with.
+    for place, name in enumerate(inner.node[0].input):
+        inner.node[0].input[place] = name.replace("initial", "carried")
+    kept = helper.make_node("Identity", ["go"], ["goes"])
+    flags = [helper.make_tensor_value_info("go", TensorProto.BOOL, []), helper.make_tensor_value_info("goes", 9, [])]
+    carried = [helper.make_tensor_value_info(f"carried_{name}", TensorProto.FLOAT, [B, 1, H]) for name in names]
+    count = helper.make_tensor_value_info("at", TensorProto.INT64, [])
+    y, *states = inner.output
+    body = helper.make_graph([kept, *inner.node], "body", [count, flags[0], *carried], [flags[1], *states, y])
+    lasts = [f"last_{name}" for name in names]
+    node = helper.make_node("Loop", ["times", "", *initial], [*lasts, "all"], body=body)
+    outputs = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [B, 1, H]) for name in lasts]
+    outputs.append(helper.make_tensor_value_info("all", TensorProto.FLOAT, [times, B, T, 1, H]))
+    constants = [*inner.initializer, numpy_helper.from_array(np.array(times), "times")]
+    model = sparse(helper.make_graph([node], "g", inner.input, outputs, constants), tmp_path)
+    assert not any(one.op_type == kind for one in model.graph.node[0].attribute[0].g.node)
+    *got, every = run(model, fed(feed))
+    for turn in range(times):
+        found = expected(kind, feed, 1)
+        np.testing.assert_allclose(every[turn], found["Y"], atol=1e-5)
+        feed |= {start: found[end] for start, end in zip(initial, ends, strict=True)}
+    for ours, start in zip(got, initial, strict=True):
+        np.testing.assert_allclose(ours, feed[start], atol=1e-5)

@@ -20,7 +20,7 @@ from sartor.share.errors import InputRefusedError
 from sartor.tools.sparse_rnn.pattern import Pattern
 from sartor.tools.sparse_rnn.plan import Options
 from sartor.tools.sparse_rnn.sparsify import sparsify
-from sartor.tools.sparse_rnn.statedict import holds_state_dict, read_state_dict
+from sartor.tools.sparse_rnn.statedict import holds_state_dict, read_source, read_state_dict
 
 WHOLE = Options(density=1.0, pattern=Pattern("unstructured", ()), values="fp32")
 STEPS, WIDTH, HIDDEN = 7, 5, 6
@@ -71,8 +71,8 @@ def test_torch_agrees(kind: str, bidirectional: bool, layers: int, bias: bool, f
 
 def test_half_precision_is_widened(tmp_path: Path) -> None:
     state = {name: value.to(torch.bfloat16) for name, value in module("GRU").state_dict().items()}
-    model = read_state_dict(saved(state, tmp_path / "m.safetensors"))
-    tensor = model.ir.graph.initializers["l0.R"].const_value
+    read = read_state_dict(saved(state, tmp_path / "m.safetensors"))
+    tensor = read.model.ir.graph.initializers["l0.R"].const_value
     assert tensor is not None
     torch_R = state["weight_hh_l0"].float().numpy()
     np.testing.assert_array_equal(tensor.numpy()[0, :HIDDEN], torch_R[HIDDEN : 2 * HIDDEN])
@@ -103,6 +103,7 @@ def changed(name: str, value: Any) -> dict[str, Any]:
         (changed("weight_ih_l1", torch.zeros(24, 5)), r"'weight_ih_l1' has the shape \[24, 5\], not \[24, 6\]"),
         (changed("weight_ih_l0", torch.tensor(0.0)), r"'weight_ih_l0' has the shape \[\]"),
         (changed("weight_ih_l0", torch.zeros(24, 0)), r"'weight_ih_l0' has the shape \[24, 0\]"),
+        (changed("bias_hh_l1", torch.full((24,), 1e300, dtype=torch.float64)), "'bias_hh_l1' has numbers beyond"),
         (changed("bias_hh_l1", torch.zeros(24, dtype=torch.int32)), r"'bias_hh_l1' is torch.int32"),
     ],
 )
@@ -150,7 +151,8 @@ def test_an_archive_without_a_dict_is_refused(tmp_path: Path) -> None:
 
 
 def test_names_of_other_layers_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    read_state_dict(saved(changed("head.weight", torch.zeros(2)), tmp_path / "m.pt"))
+    read = read_source(saved(changed("head.weight", torch.zeros(2)), tmp_path / "m.pt"))
+    assert read.notes == ("left out, as no recurrent layer has such names: 'head.weight'",)
     assert "'head.weight'" in capsys.readouterr().err
 
 
@@ -158,5 +160,4 @@ def test_models_are_no_state_dicts(models: Path, tmp_path: Path) -> None:
     misnamed = tmp_path / "model.pt"
     misnamed.write_bytes((models / "recurrent.onnx").read_bytes())
     assert not holds_state_dict(str(misnamed))
-    assert not holds_state_dict("-")
     assert not holds_state_dict(str(tmp_path / "missing.pt"))

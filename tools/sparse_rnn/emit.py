@@ -12,11 +12,13 @@ from collections.abc import Iterable, Mapping
 import onnx_ir as ir
 
 from sartor.tools.sparse_rnn.encode import Array, Coded, decoder
-from sartor.tools.sparse_rnn.find import BIAS, PEEPHOLES, Layer, W
+from sartor.tools.sparse_rnn.find import BIAS, PEEPHOLES, Layer, R, W
 from sartor.tools.sparse_rnn.names import free_name, taken_names
 
 DOMAIN = "sartor.sparse_rnn"
 LEAST_IR_VERSION, DIGITS = 10, 12
+MATRICES = {W: "W", R: "R"}
+"""What may be coded, by its position among a node's inputs."""
 
 
 def emit(model: ir.Model, coded: Mapping[Layer, Mapping[int, Coded]]) -> None:
@@ -28,6 +30,11 @@ def emit(model: ir.Model, coded: Mapping[Layer, Mapping[int, Coded]]) -> None:
         _replace(model, layer, matrices, taken)
     model.opset_imports[DOMAIN] = 1
     model.ir_version = max(model.ir_version, LEAST_IR_VERSION)
+
+
+def coded_names(place: int) -> tuple[str, ...]:
+    """Return what a function calls gaps and values of the matrix at a position; nothing where none is ever coded."""
+    return tuple(f"{MATRICES[place]}_{part}" for part in ("gaps", "values")) if place in MATRICES else ()
 
 
 def _complete(layer: Layer) -> None:
@@ -80,8 +87,8 @@ def _settled(model: ir.Model, layer: Layer, place: int, value: ir.Value, taken: 
 
 def _initialisers(model: ir.Model, layer: Layer, place: int, coded: Coded, taken: set[str]) -> list[ir.Value]:
     """Enter gaps and values into the outermost graph, which all others see."""
-    parts = (("gaps", coded.gaps), ("values", coded.values))
-    return [_initialiser(model, f"{layer.name}_{'WR'[place - 1]}_{part}", array, taken) for part, array in parts]
+    parts = zip(coded_names(place), (coded.gaps, coded.values), strict=True)
+    return [_initialiser(model, f"{layer.name}_{name}", array, taken) for name, array in parts]
 
 
 def _initialiser(model: ir.Model, base: str, array: Array, taken: set[str]) -> ir.Value:
@@ -112,7 +119,7 @@ def _function(model: ir.Model, layer: Layer, matrices: Mapping[int, Coded]) -> i
     taken: list[ir.Value | None] = []
     for place, value in enumerate(node.inputs):
         if place in matrices:
-            gaps, values = (ir.Value(name=f"{'WR'[place - 1]}_{part}") for part in ("gaps", "values"))
+            gaps, values = (ir.Value(name=name) for name in coded_names(place))
             decoding, whole = decoder(gaps, values, matrices[place].shape)
             formals += [gaps, values]
             nodes += decoding

@@ -50,8 +50,13 @@ def encode(matrix: Array, mask: NDArray[np.bool_], dtype: Any = np.float16) -> C
 def decode(coded: Coded) -> NDArray[np.float32]:
     """Return the whole matrix."""
     whole = np.zeros(int(np.prod(coded.shape)), np.float32)
-    whole[np.cumsum(coded.gaps, dtype=np.int64) - 1] = coded.values
+    whole[positions(coded)] = coded.values
     return whole.reshape(coded.shape)
+
+
+def positions(coded: Coded) -> NDArray[np.int64]:
+    """Return where in the flat matrix gaps lead to [N], fillers included."""
+    return np.asarray(np.cumsum(coded.gaps, dtype=np.int64) - 1)
 
 
 def decoder(gaps: ir.Value, values: ir.Value, shape: Sequence[int]) -> tuple[list[ir.Node], ir.Value]:
@@ -74,3 +79,14 @@ def decoder(gaps: ir.Value, values: ir.Value, shape: Sequence[int]) -> tuple[lis
     zeros = add("ConstantOfShape", size, value=ir.tensor(np.zeros(1, np.float32)))
     filled = add("ScatterND", zeros, indices, add("Cast", values, to=int(ir.DataType.FLOAT)))
     return nodes, add("Reshape", filled, constant(np.array(shape, np.int64)))
+
+
+def decoded_shape(value: ir.Value) -> tuple[int, ...]:
+    """Return the shape that a decoder gives its matrix: what its last node, a Reshape, asks for."""
+    node = value.producer()
+    assert node is not None
+    shape = node.inputs[1]
+    assert shape is not None
+    made = shape.producer()
+    assert made is not None
+    return tuple(int(size) for size in made.attributes["value"].as_tensor().numpy())

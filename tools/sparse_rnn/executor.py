@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,14 +12,19 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
+from sartor.share.console import warn
 from sartor.share.kernels import machine as code
+from sartor.share.packs import Entry
+from sartor.share.runtime.calls import find_calls
 from sartor.share.runtime.kernel import FunctionCall, Kernel, TensorType
-from sartor.tools.sparse_rnn.encode import Coded
+from sartor.tools.sparse_rnn.emit import DOMAIN, coded_names
+from sartor.tools.sparse_rnn.encode import Coded, decoded_shape
 from sartor.tools.sparse_rnn.find import BIAS, PEEPHOLES, R, W, cell_of
 from sartor.tools.sparse_rnn.judge import is_faster
 from sartor.tools.sparse_rnn.kernels.form import Machine, ValueType, this_machine
 from sartor.tools.sparse_rnn.oracle import GATES, Cell
 from sartor.tools.sparse_rnn.pack import Packed, Tiles, pack, record
+from sartor.tools.sparse_rnn.packed import UnfitError, entry_of, packed_of
 
 Array = NDArray[Any]
 
@@ -63,7 +69,7 @@ class Built:
 
 def build(call: FunctionCall, bound: Bound, machine: Machine) -> Built:
     """Make the kernel of a call for an instruction set."""
-    packed = pack_bound(bound, machine)
+    packed = kept_of(call, bound, machine) or pack_bound(bound, machine)
     header = record(packed, machine, work_of(packed))
     source = source_of(call, bound, packed, machine)
     address, owner = code.link(code.compile_object(source))
@@ -71,6 +77,34 @@ def build(call: FunctionCall, bound: Bound, machine: Machine) -> Built:
     keep = (owner, packed, header)
     kernel = Kernel(*name, address, call.inputs, call.outputs, keep, None, 2, header.ctypes.data)
     return Built(kernel, packed, source.key)
+
+
+def kept_of(call: FunctionCall, bound: Bound, machine: Machine) -> Packed | None:
+    """Return what the caller's pack keeps of a call; None, with a warning, where that is for something else."""
+    if call.packs is None:
+        return None
+    name = call.function.name
+    entry = call.packs.entries.get(name)
+    try:
+        if entry is None:
+            raise UnfitError("it has none of its weights")
+        return packed_of(entry, bound.cell, bound.operands, machine)
+    except UnfitError as reason:
+        warnings.warn(f"{call.packs.subject}: {name} is packed anew: {reason}", RuntimeWarning, stacklevel=2)
+        return None
+
+
+def pack_calls(model: ir.Model) -> dict[str, Entry]:
+    """Pack the weights of all calls of our functions for this machine, by the names of the functions."""
+    wanted = frozenset(ident for ident in model.functions if ident[0] == DOMAIN)
+    machine, entries = this_machine(), {}
+    for (_, name, _), calls in find_calls(model, wanted).items():
+        bound = next((found for call in calls if call is not None and (found := bind(call))), None)
+        if bound is None:
+            warn(f"{name}: it can't be packed, as types of its inputs are not known")
+        else:
+            entries[name] = entry_of(pack_bound(bound, machine), bound.cell, bound.operands, machine)
+    return entries
 
 
 def pack_bound(bound: Bound, machine: Machine) -> Packed:
@@ -134,13 +168,13 @@ def bind(call: FunctionCall) -> Bound | None:
     for place, value in enumerate(node.inputs):
         if value is None:
             continue
-        names = [f"{'WR'[place - 1]}_{part}" for part in ("gaps", "values")] if place in (W, R) else []
+        names = coded_names(place)
         if names and all(name in formals for name in names):
             parts = [call.constants[formals[name]] for name in names]
             if None in parts:
                 return None
             gaps, values = (one.numpy() for one in parts if one is not None)
-            operands[place] = Coded(_shape(value), gaps, values)
+            operands[place] = Coded(decoded_shape(value), gaps, values)
             continue
         places[place] = formals[str(value.name)]
         if place in (W, R, BIAS, PEEPHOLES):
@@ -164,14 +198,3 @@ def _fits(call: FunctionCall, places: Mapping[int, int]) -> bool:
 
 def _is(kind: TensorType | None, dtype: ir.DataType) -> bool:
     return kind is None or kind.dtype == dtype
-
-
-def _shape(value: ir.Value) -> tuple[int, ...]:
-    """Return the shape that a decoder gives its matrix: what its last node, a Reshape, asks for."""
-    node = value.producer()
-    assert node is not None
-    shape = node.inputs[1]
-    assert shape is not None
-    made = shape.producer()
-    assert made is not None
-    return tuple(int(size) for size in made.attributes["value"].as_tensor().numpy())

@@ -7,6 +7,7 @@ of the original model.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -17,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sartor.share.data import Split
+from sartor.share.data import Axes, Split
 from sartor.share.errors import InputRefusedError
 from sartor.share.lowering import lower, write_back
 from sartor.share.training import Recipe, cross_entropy, distillation, steps_of, train
@@ -47,7 +48,7 @@ class Tuned:
 
 def tune(
     model: ir.Model, layers: Sequence[Layer], options: Options, tuning: Tuning, split: Split,
-    wanted: Mapping[str, NDArray[Any]] | None, axes: Mapping[str, int], step: Callable[[int], None],
+    wanted: Mapping[str, NDArray[Any]] | None, axes: Axes, step: Callable[[int], None],
 ) -> Tuned:  # fmt: skip
     """Train a model in place while its recurrent weights are removed; `wanted` replaces the labels.
 
@@ -79,27 +80,45 @@ def tune(
 
 
 def settle(model: ir.Model, layers: Sequence[Layer]) -> dict[Layer, dict[int, str]]:
-    """Give every layer weights of its own as initialisers, in place of constants that nodes compute; name them."""
+    """Give every layer its weights as initialisers, in place of constants that nodes compute; name them.
+
+    Layers of the same weights, such as those of two branches of an `If`, go on sharing them.
+    """
     taken = taken_names(model)
     found: dict[Layer, dict[int, str]] = {}
+    known: dict[tuple[str, int], ir.Value] = {}
     for layer in layers:
         found[layer] = {}
+        digest = _digest(layer.weights)
         for place, field in FIELDS.items():
             array = getattr(layer.weights, field)
             if array is None:
                 continue
-            name = free_name(f"{layer.name}_{field}", taken)
-            tensor = ir.tensor(np.ascontiguousarray(array), name=name)
-            value = ir.Value(
-                name=name, type=ir.TensorType(tensor.dtype), shape=ir.Shape(array.shape), const_value=tensor
-            )
-            model.graph.register_initializer(value)
+            if (digest, place) not in known:
+                known[digest, place] = _initialiser(model, free_name(f"{layer.name}_{field}", taken), array)
+            value = known[digest, place]
             old = layer.node.inputs[place]
             assert old is not None
             layer.node.replace_input_with(place, value)
             remove_unused([old])
-            found[layer][place] = name
+            found[layer][place] = str(value.name)
     return found
+
+
+def _digest(weights: Weights) -> str:
+    """Tell layers apart by all of their weights: equal biases alone, zeros for instance, mean nothing."""
+    digest = hashlib.sha256()
+    for field in FIELDS.values():
+        array = getattr(weights, field)
+        digest.update(b"absent" if array is None else f"{array.dtype}{array.shape}".encode() + array.tobytes())
+    return digest.hexdigest()
+
+
+def _initialiser(model: ir.Model, name: str, array: NDArray[Any]) -> ir.Value:
+    tensor = ir.tensor(np.ascontiguousarray(array), name=name)
+    value = ir.Value(name=name, type=ir.TensorType(tensor.dtype), shape=ir.Shape(array.shape), const_value=tensor)
+    model.graph.register_initializer(value)
+    return value
 
 
 @dataclass

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sartor.tools.sparse_rnn.encode import Coded
+from sartor.tools.sparse_rnn.encode import Coded, positions
 from sartor.tools.sparse_rnn.kernels import words
 from sartor.tools.sparse_rnn.kernels.form import Form, Machine, form_of
 from sartor.tools.sparse_rnn.oracle import GATES, Cell
@@ -87,9 +87,8 @@ def _tiles(coded: Coded, units: int, gates: tuple[int, ...], total: int, machine
     """Lay out the rows of some gates of a matrix [D, total H, columns]."""
     directions, rows, columns = coded.shape
     hidden, lanes, vectors = rows // total, machine.lanes, units * len(gates)
-    blocks, tiles = -(-hidden // (units * lanes)), -(-columns // machine.columns)
-    flat = np.cumsum(coded.gaps, dtype=np.int64) - 1
-    row, column = np.divmod(flat, columns)
+    blocks, tiles = blocks_of(hidden, units, machine), -(-columns // machine.columns)
+    row, column = np.divmod(positions(coded), columns)
     gate = row % rows // hidden
     order = np.full(total, -1)
     order[list(gates)] = range(len(gates))
@@ -110,7 +109,19 @@ def _tiles(coded: Coded, units: int, gates: tuple[int, ...], total: int, machine
     data.view(values.dtype)[place // size] = values
     in_slot = vectors * lanes * size + vector * lanes + unit % lanes
     data[(before[block, tile] + rank) * slot_bytes + in_slot] = column % machine.columns
-    return Tiles(data, slots.astype(np.uint8), before[:, 0] * slot_bytes, len(values), vectors * lanes)
+    counts = slots.astype(np.uint8)
+    return Tiles(data, counts, block_starts(counts, slot_bytes), len(values), vectors * lanes)
+
+
+def blocks_of(hidden: int, units: int, machine: Machine) -> int:
+    """Return how many blocks of vectors of units a direction takes."""
+    return -(-hidden // (units * machine.lanes))
+
+
+def block_starts(counts: NDArray[np.uint8], slot_bytes: int) -> NDArray[np.int64]:
+    """Return the bytes at which blocks begin, of the numbers of slots [blocks, tiles]."""
+    slots = counts.sum(1, dtype=np.int64)
+    return np.asarray((np.cumsum(slots) - slots) * slot_bytes)
 
 
 def _most(in_tile: Array, blocks: int, size: int) -> NDArray[np.int64]:
@@ -125,7 +136,7 @@ def _most(in_tile: Array, blocks: int, size: int) -> NDArray[np.int64]:
 def _blocks(rows: Array, units: int, machine: Machine) -> Array:
     """Lay out [D, K, H, ...] as [D blocks, K, units, L, ...]."""
     directions, kinds, hidden = rows.shape[:3]
-    blocks = -(-hidden // (units * machine.lanes))
+    blocks = blocks_of(hidden, units, machine)
     padded = np.zeros((directions, kinds, blocks * units * machine.lanes, *rows.shape[3:]), np.float32)
     padded[:, :, :hidden] = rows
     split = padded.reshape(directions, kinds, blocks, units, machine.lanes, *rows.shape[3:])

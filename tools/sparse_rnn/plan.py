@@ -71,8 +71,8 @@ class MatrixPlan:
 
 @dataclass(frozen=True)
 class Plan:
-    """The outcome: every matrix, the nodes that stay as they are and why, the bytes of both models, and
-    what training gave.
+    """The outcome: every matrix, the nodes that stay as they are and why, the bytes of both models, what training gave,
+    and what is worth knowing of how the model was read.
     """
 
     matrices: tuple[MatrixPlan, ...]
@@ -80,3 +80,4 @@ class Plan:
     bytes_before: int
     bytes_after: int
     results: Results | None = None
+    notes: tuple[str, ...] = ()

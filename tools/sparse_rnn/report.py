@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -19,7 +19,7 @@ from sartor.tools.sparse_rnn.plan import GatePlan, MatrixPlan, Plan, Results
 
 def describe(
     kept: Mapping[Layer, Mapping[int, Mask]], coded: Mapping[Layer, Mapping[int, Coded]], refused: Mapping[str, str],
-    before: int, after: int, results: Results | None,
+    before: int, after: int, results: Results | None, notes: Sequence[str] = (),
 ) -> Plan:  # fmt: skip
     """Compare what is coded with what was there."""
     rows = [
@@ -28,7 +28,7 @@ def describe(
         for place, mask in matrices.items()
         for row in _matrices(layer, place, mask, coded[layer][place])
     ]
-    return Plan(tuple(rows), dict(refused), before, after, results)
+    return Plan(tuple(rows), dict(refused), before, after, results, tuple(notes))
 
 
 def _matrices(layer: Layer, place: int, mask: Mask, coded: Coded) -> Iterator[MatrixPlan]:

@@ -9,28 +9,36 @@ import numpy as np
 import onnx_ir as ir
 
 from sartor.share import history
-from sartor.share.artifact import Model, read_model, write_model
+from sartor.share.artifact import Model, write_model
 from sartor.share.console import progress
 from sartor.share.data import open_data
 from sartor.share.errors import GoalNotMetError, InputRefusedError
+from sartor.share.packs import write_packs
 from sartor.tools.sparse_rnn.choose import Matrices, choose, weight_of
 from sartor.tools.sparse_rnn.emit import emit
 from sartor.tools.sparse_rnn.encode import Coded, encode
+from sartor.tools.sparse_rnn.executor import pack_calls
 from sartor.tools.sparse_rnn.find import Layer, find_layers
+from sartor.tools.sparse_rnn.kernels.form import this_machine
 from sartor.tools.sparse_rnn.layouts import put_steps_first
+from sartor.tools.sparse_rnn.packed import about
 from sartor.tools.sparse_rnn.plan import Options, Plan, Results, Tuning
 from sartor.tools.sparse_rnn.report import describe
-from sartor.tools.sparse_rnn.statedict import holds_state_dict, read_state_dict
+from sartor.tools.sparse_rnn.statedict import read_source
 
 
 def sparsify(
-    source: str, target: str | None, options: Options, argv: Sequence[str] | None, tuning: Tuning | None = None
-) -> Plan:
+    source: str, target: str | None, options: Options, argv: Sequence[str] | None, tuning: Tuning | None = None,
+    pack: str | None = None,
+) -> Plan:  # fmt: skip
     """Make the recurrent layers of a model or state dict sparse and write it, or only say what would become of them.
+
+    `pack` is where their weights go as the kernels of this machine read them.
 
     Raises InputRefusedError, GoalNotMetError where there is no recurrent layer, OutputError and WriteError.
     """
-    model = read_state_dict(source) if holds_state_dict(source) else read_model(source)
+    read = read_source(source)
+    model = read.model
     found = find_layers(model.ir, options.nodes, model.source)
     if not found.layers:
         reasons = "; ".join(f"{name}: {reason}" for name, reason in found.refused.items()) or "it has none"
@@ -44,11 +52,14 @@ def sparsify(
         emit(model.ir, coded)
     else:
         kept, coded, results = _tuned(model, found.layers, options, tuning)
-    plan = describe(kept, coded, found.refused, before, size_of(model.ir), results)
+    plan = describe(kept, coded, found.refused, before, size_of(model.ir), results, read.notes)
+    if argv is not None:
+        _record(model, options, tuning, argv)
     if target is not None:
-        if argv is not None:
-            _record(model, options, tuning, argv)
         write_model(model.ir, target)
+    if pack is not None:
+        records = [] if argv is None else history.read_onnx(model.ir, model.source)
+        write_packs(pack_calls(model.ir), about(this_machine()), records, pack)
     return plan
 
 

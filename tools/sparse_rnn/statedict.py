@@ -16,9 +16,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sartor.share.artifact import Kind, Model, identify, read_safetensors_header
+from sartor.share.artifact import Kind, Model, check_safetensors, identify, read_model, read_stdin
 from sartor.share.artifact.contents import quote
-from sartor.share.artifact.sniff import refuse_unless, unreadable
+from sartor.share.artifact.read import STDIN_SUBJECT
+from sartor.share.artifact.sniff import HEAD_SIZE, kind_of, refuse_unless, unreadable
 from sartor.share.console import warn
 from sartor.share.errors import InputRefusedError
 from sartor.tools.sparse_rnn import oracle
@@ -26,6 +27,7 @@ from sartor.tools.sparse_rnn.stacked import Stack, model_of
 
 Array = NDArray[Any]
 
+ARCHIVES = frozenset({Kind.SAFETENSORS, Kind.TORCH})
 SUFFIXES = (".safetensors", ".pt", ".pth")
 KINDS: dict[int, oracle.Kind] = {1: "RNN", 3: "GRU", 4: "LSTM"}
 """The kinds by the rows of weight_hh over its columns."""
@@ -49,44 +51,74 @@ class Key:
     reverse: bool
 
 
+@dataclass(frozen=True)
+class Read:
+    """A model as read, and what people should know of how it was."""
+
+    model: Model
+    notes: tuple[str, ...] = ()
+
+
+def read_source(source: str) -> Read:
+    """Read a model, or a state dict as one, from a file, or from standard input for "-"; warns of what is noted.
+
+    Raises InputRefusedError, and UsageError if standard input is a terminal.
+    """
+    if source == "-":
+        data = read_stdin(ARCHIVES)
+        piped = kind_of(data[:HEAD_SIZE]) in ARCHIVES
+        read = read_state_dict(STDIN_SUBJECT, data) if piped else Read(read_model(source, data))
+    else:
+        read = read_state_dict(source) if holds_state_dict(source) else Read(read_model(source))
+    for note in read.notes:
+        warn(f"{read.model.source}: {note}")
+    return read
+
+
 def holds_state_dict(source: str) -> bool:
-    """Tell whether a source is a file of tensors, by its content or else by its suffix."""
+    """Tell whether a file is one of tensors, by its content or else by its suffix."""
     path = Path(source)
-    # Pipes can be read only once, so nothing may look into them here.
-    if source == "-" or not path.is_file():
+    if not path.is_file():
         return False
     kind = identify(path)
-    return kind in (Kind.SAFETENSORS, Kind.TORCH) or (kind is not Kind.ONNX and path.suffix.lower() in SUFFIXES)
+    return kind in ARCHIVES or (kind is not Kind.ONNX and path.suffix.lower() in SUFFIXES)
 
 
-def read_state_dict(source: str) -> Model:
-    """Read the recurrent module of a safetensors file or PyTorch archive as an ONNX model.
+def read_state_dict(source: str, data: bytes | None = None) -> Read:
+    """Read the recurrent module of a safetensors file or PyTorch archive, or of its bytes, as an ONNX model.
 
     Raises InputRefusedError for a file that is damaged, holds code, or has not exactly one module that ONNX has too.
     """
-    path = Path(source)
-    kind = identify(path)
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise unreadable(path, error) from error
-    content = _safetensors(path, data) if kind is Kind.SAFETENSORS else _archive(data, kind, source)
+    path = Path(source) if data is None else None
+    if path is not None:
+        data = _bytes_of(path)
+    assert data is not None
+    kind = kind_of(data[:HEAD_SIZE])
+    content = _safetensors(data, source) if kind is Kind.SAFETENSORS else _archive(data, kind, source)
     keys = {name: key for name in content if (key := _key_of(name)) is not None}
     _check_names(keys.values(), source)
-    _warn_of([str(name) for name in content if name not in keys], source)
     arrays = {key: _array(name, content[name], source) for name, key in keys.items()}
-    return Model(model_of(_stack(arrays, source)), source, path, hashlib.sha256(data).hexdigest())
+    notes = [*_left_out([str(name) for name in content if name not in keys]), *_rounded(keys, content)]
+    model = Model(model_of(_stack(arrays, source)), source, path, hashlib.sha256(data).hexdigest())
+    return Read(model, tuple(notes))
 
 
-def _safetensors(path: Path, data: bytes) -> Mapping[Any, Any]:
+def _bytes_of(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise unreadable(path, error) from error
+
+
+def _safetensors(data: bytes, subject: str) -> Mapping[Any, Any]:
     from safetensors import SafetensorError
     from safetensors.torch import load
 
-    read_safetensors_header(path)
+    check_safetensors(data, subject)
     try:
         return load(data)
     except (SafetensorError, KeyError) as error:
-        raise _refusal(f"the tensors can't be read ({error})", str(path), "Save the state dict again") from None
+        raise _refusal(f"the tensors can't be read ({error})", subject, "Save the state dict again") from None
 
 
 def _archive(data: bytes, kind: Kind, subject: str) -> Mapping[Any, Any]:
@@ -127,9 +159,15 @@ def _check_names(keys: Iterable[Key], subject: str) -> None:
         raise _refusal("it has projections (weight_hr), which ONNX has not", subject, "Train without proj_size")
 
 
-def _warn_of(names: Sequence[str], subject: str) -> None:
-    if names:
-        warn(f"{subject}: left out, as no recurrent layer has such names: {_listed(names)}")
+def _left_out(names: Sequence[str]) -> list[str]:
+    return [f"left out, as no recurrent layer has such names: {_listed(names)}"] if names else []
+
+
+def _rounded(keys: Iterable[Any], content: Mapping[Any, Any]) -> list[str]:
+    import torch
+
+    wide = sorted(str(name) for name in keys if content[name].dtype == torch.float64)
+    return [f"its float64 tensors are rounded to float32: {_listed(wide)}"] if wide else []
 
 
 def _listed(names: Sequence[str]) -> str:
@@ -145,7 +183,10 @@ def _array(name: str, value: Any, subject: str) -> Array:
     if not plain or not value.is_floating_point():
         what = str(value.dtype) if isinstance(value, torch.Tensor) else type(value).__name__
         raise _refusal(f"{quote(name)} is {what}, not dense floats", subject, "Save the module in floating point")
-    array: Array = value.detach().to(torch.float32).numpy()
+    narrow = value.detach().to(torch.float32)
+    if bool((narrow.isinf() & ~value.isinf()).any()):
+        raise _refusal(f"{quote(name)} has numbers beyond those of float32", subject, "Scale the module down")
+    array: Array = narrow.numpy()
     return array
 
 
