@@ -12,10 +12,13 @@ from sartor.cli._options import Json
 
 @command("inspect")
 def inspect(
-    file: Annotated[str, typer.Argument(metavar="FILE", help="Model, HDF5, safetensors or run directory; - is stdin.")],
+    file: Annotated[
+        str,
+        typer.Argument(metavar="FILE", help="Model, HDF5 or a folder of it, safetensors, run directory; - is stdin."),
+    ],
     json: Json = False,
 ) -> None:
-    """Show what a file is: inputs and outputs, operators, fused groups, share of zero weights, history.
+    """Show what a file is: inputs and outputs, operators, fused groups, share of zero weights, table, history.
 
     Example:
         sartor inspect model.onnx

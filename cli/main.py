@@ -16,7 +16,10 @@ from sartor.cli._frame import BROKEN_PIPE, exit_codes, flush_stdout, settle_stdo
 from sartor.share import console
 from sartor.share.errors import UsageError
 
-COMMANDS = ("fuse", "prune", "sparsify-rnn", "run", "verify", "bench", "inspect", "quickcheck", "doctor")
+COMMANDS = (
+    "fuse", "prune", "sparsify-rnn", "fold-pack", "fold-train", "fold-predict", "run", "verify", "bench", "inspect",
+    "quickcheck", "doctor",
+)  # fmt: skip
 """Every command in the order of `sartor --help`; command `a-b` is function `a_b` in `cli/a_b.py`."""
 
 

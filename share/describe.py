@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sartor.share.columns import column_table, read_columns
 from sartor.share.density import density_table
 from sartor.share.errors import InputRefusedError
 from sartor.share.tables import Table
@@ -77,6 +78,7 @@ class Description:
     densities: tuple[MatrixDensity, ...] = ()
     tensors: tuple[TensorFact, ...] = ()
     attributes: dict[str, Any] = field(default_factory=dict)
+    table: dict[str, list[Any]] | None = None
     history: tuple[Record, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
@@ -92,12 +94,16 @@ class Description:
             "densities": [one.as_json() for one in self.densities],
             "tensors": [fact.as_json() for fact in self.tensors],
             "attributes": self.attributes,
+            **({} if self.table is None else {"table": self.table}),
             "history": [record_json(record) for record in self.history],
         }
 
 
 def describe(path: str | Path) -> Description:
-    """Describe a model, HDF5 file, safetensors file or run directory; raises InputRefusedError for anything else."""
+    """Describe a model, HDF5 file or folder of such, safetensors file or run directory.
+
+    Raises InputRefusedError for anything else.
+    """
     from sartor.share.artifact import Kind, identify
 
     if str(path) == "-":
@@ -106,6 +112,7 @@ def describe(path: str | Path) -> Description:
         Kind.HDF5: _describe_hdf5,
         Kind.SAFETENSORS: _describe_safetensors,
         Kind.RUN_DIRECTORY: _describe_run_directory,
+        Kind.FOLDER: _describe_folder,
     }
     # Whatever is none of these goes to the model reader, which refuses it by name.
     return describers.get(identify(path), _describe_model)(path)
@@ -132,6 +139,7 @@ def tables(path: str, description: Description) -> list[Table]:
         _tensor_table("inputs", description.inputs),
         _tensor_table("outputs", description.outputs),
         Table("attributes", ("name", "value"), tuple((name, str(one)) for name, one in description.attributes.items())),
+        column_table(description.table),
         _tensor_table("tensors", description.tensors),
         Table("operators", ("operator", "nodes"), tuple((name, str(n)) for name, n in description.operators.items())),
         _group_table(description.groups),
@@ -171,9 +179,31 @@ def _describe_hdf5(path: str | Path) -> Description:
             found.append(TensorFact(name, str(node.dtype), node.shape))
 
     with open_hdf5(path) as file:
-        file.visititems(visit)
+        columns = read_columns(file)
+        # A table tells what is in a file of many parts.
+        if columns is None:
+            file.visititems(visit)
         facts, history = _plain_attributes(file), tuple(read_hdf5(file, str(path)))
-        return Description(kind="hdf5", tensors=tuple(found), attributes=facts, history=history)
+        return Description(kind="hdf5", tensors=tuple(found), attributes=facts, table=columns, history=history)
+
+
+def _describe_folder(path: str | Path) -> Description:
+    """Describe a folder of HDF5 files by their tables, one after the other."""
+    paths = sorted(one for one in Path(path).glob("*.h5") if not one.name.startswith("."))
+    if not paths:
+        return _describe_model(path)
+    parts = [(one.name, _describe_hdf5(one)) for one in paths]
+    columns: dict[str, list[Any]] = {"file": []}
+    names = dict.fromkeys(name for _, part in parts for name in part.table or {})
+    for file, part in parts:
+        table = part.table or {}
+        count = len(next(iter(table.values()), []))
+        columns["file"] += [file] * count
+        for name in names:
+            columns.setdefault(name, []).extend(table.get(name, [None] * count))
+    history = {record.id: record for _, part in parts for record in part.history}
+    facts = {"files": len(parts)}
+    return Description("hdf5-folder", attributes=facts, table=columns, history=tuple(history.values()))
 
 
 def _plain_attributes(file: h5py.File) -> dict[str, Any]:

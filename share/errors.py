@@ -45,6 +45,10 @@ class UnavailableError(SartorError):
     exit_code = 69
 
 
+class StalledError(UnavailableError):
+    """A kernel gave up because its programs waited for one another longer than they may."""
+
+
 class OutputError(SartorError):
     """The output can't be created."""
 

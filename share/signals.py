@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
 STOPPING = (signal.SIGTERM, signal.SIGHUP)
+
+WRAPPING_UP = (signal.SIGTERM, signal.SIGUSR1)
+"""What batch systems send some time before they end a job."""
 
 
 class Stopped(BaseException):
@@ -38,6 +41,23 @@ def raise_on_stop() -> Iterator[None]:
             signal.signal(signum, _raise_stopped)
     try:
         yield
+    finally:
+        for signum, handler in before.items():
+            signal.signal(signum, handler)
+
+
+@contextmanager
+def noting_stop() -> Iterator[Callable[[], int | None]]:
+    """Take note in the block of SIGTERM and SIGUSR1 instead of ending; yields what tells the first that came."""
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: None
+        return
+    came: list[int] = []
+    before = {signum: signal.getsignal(signum) for signum in WRAPPING_UP}
+    for signum in WRAPPING_UP:
+        signal.signal(signum, lambda number, _frame: came.append(number))
+    try:
+        yield lambda: came[0] if came else None
     finally:
         for signum, handler in before.items():
             signal.signal(signum, handler)

@@ -34,15 +34,36 @@ def compile_ahead(
     options: Mapping[str, Any],
     target: Target,
 ) -> Any:
-    """Compile a kernel; `signature` gives the types of its tensors, which are aligned, and sizes."""
+    """Compile a kernel, of Gluon too; `signature` gives the types of its tensors, which are aligned, and sizes."""
     import triton
     from triton.backends.compiler import GPUTarget
-    from triton.compiler import ASTSource
 
     kinds = {**signature, **dict.fromkeys(constants, "constexpr")}
     aligned = {(i,): [["tt.divisibility", 16]] for i, kind in enumerate(kinds.values()) if kind.startswith("*")}
-    described = ASTSource(function, kinds, dict(constants), aligned)
+    described = _source_class(function)(function, kinds, dict(constants), aligned)
     return triton.compile(described, target=GPUTarget("cuda", target.capability, 32), options=dict(options))
+
+
+def _source_class(function: Any) -> Any:
+    """Return what describes a function of Triton, or of Gluon, to the compiler."""
+    if function.is_gluon():
+        from triton.experimental.gluon._runtime import GluonASTSource
+
+        return GluonASTSource
+    from triton.compiler import ASTSource
+
+    return ASTSource
+
+
+def disassembled(compiled: Any) -> str:
+    """Return the machine code of a compiled kernel as text (SASS)."""
+    import triton
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "code")
+        path.write_bytes(compiled.asm["cubin"])
+        reader = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "nvdisasm"
+        return subprocess.run([reader, "-c", path], capture_output=True, text=True, check=True).stdout
 
 
 def resources_of(compiled: Any) -> Resources:

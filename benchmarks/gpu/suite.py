@@ -1,4 +1,4 @@
-"""All measurements on a GPU: the tests that need one, then groups, then workloads, each checked before it is timed.
+"""All measurements on a GPU: the tests that need one, groups, workloads, recurrences, each checked before it is timed.
 
 Rows are kept as they come, in `gpu_<part>.jsonl`, so that a run that is cut off has lost nothing; a part that ends
 writes the dated result file as other benchmarks do. `--device cpu` with TRITON_INTERPRET=1 tries it without a GPU.
@@ -21,11 +21,11 @@ sys.path.insert(0, str(ROOT / "benchmarks"))
 
 from _common import Outcome, finish, keep_row, parser  # noqa: E402
 
-from gpu import groups, workloads  # noqa: E402
+from gpu import groups, sparse_rnn, workloads  # noqa: E402
 from gpu.clock import clock_for  # noqa: E402
 from gpu.sides import EAGER, INDUCTOR  # noqa: E402
 
-PARTS = ("tests", "groups", "workloads")
+PARTS = ("tests", "groups", "workloads", "sparse_rnn")
 
 
 def run_tests() -> None:
@@ -52,6 +52,9 @@ def measure(part: str, options: argparse.Namespace) -> None:
     if part == "groups":
         found = kept(part, groups.rows(device, clock, seconds, options.quick, options.only), options)
         columns, cells, bars = groups.COLUMNS, groups.cells, groups.bars(found)
+    elif part == "sparse_rnn":
+        found = kept(part, sparse_rnn.rows(device, clock, seconds, options.quick, options.only), options)
+        columns, cells, bars = sparse_rnn.COLUMNS, sparse_rnn.cells, sparse_rnn.bars(found)
     else:
         rows = workloads.rows(device, clock, seconds, options.quick, options.only, options.sides)
         found = kept(part, rows, options)
@@ -65,7 +68,7 @@ def main() -> None:
     made = parser(__doc__)
     made.add_argument("--device", default="cuda", help="cuda, cuda:N, or cpu")
     made.add_argument("--parts", nargs="*", default=list(PARTS), choices=PARTS)
-    made.add_argument("--only", nargs="*", default=[], help="names of groups or models")
+    made.add_argument("--only", nargs="*", default=[], help="names of groups, models or cases")
     made.add_argument("--sides", nargs="*", default=[EAGER, INDUCTOR], choices=[EAGER, INDUCTOR], help="beside sartor")
     made.add_argument("--seconds", type=float, default=1.0, help="time of one race")
     options = made.parse_args()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sartor.share.artifact.hdf5 import open_hdf5
+from sartor.share.artifact.hdf5 import hdf5_item, open_hdf5
 from sartor.share.artifact.intact import quickcheck, read_manifest
 from sartor.share.artifact.model import Model
 from sartor.share.artifact.read import read_model, read_stdin
@@ -14,6 +14,7 @@ from sartor.share.artifact.safetensors_header import (
 )
 from sartor.share.artifact.save import write_model
 from sartor.share.artifact.sniff import Kind, identify
+from sartor.share.artifact.tensors import read_tensors, write_tensors
 from sartor.share.artifact.write import atomic, check_target, write_bytes
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "atomic",
     "check_safetensors",
     "check_target",
+    "hdf5_item",
     "identify",
     "open_hdf5",
     "quickcheck",
@@ -31,6 +33,8 @@ __all__ = [
     "read_model",
     "read_safetensors_header",
     "read_stdin",
+    "read_tensors",
     "write_bytes",
     "write_model",
+    "write_tensors",
 ]

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from sartor.share.artifact.contents import damaged, quote
 from sartor.share.artifact.sniff import Kind, identify, refuse_unless
@@ -16,10 +17,11 @@ if TYPE_CHECKING:
 _COPY_IN = "Copy the data into the file"
 
 
-def open_hdf5(path: str | Path, mode: Literal["r", "r+"] = "r") -> h5py.File:
+def open_hdf5(path: str | Path, mode: Literal["r", "r+"] = "r", *, whole: bool = True) -> h5py.File:
     """Open an HDF5 file after checking that nothing in it reaches outside; the caller closes it.
 
-    Raises InputRefusedError for external storage, links or sources, and for damage.
+    Without `whole` nothing in it is checked yet, as that takes long in a file of many parts: take what is in it with
+    `hdf5_item` alone. Raises InputRefusedError for external storage, links or sources, and for damage.
     """
     import h5py
 
@@ -30,11 +32,32 @@ def open_hdf5(path: str | Path, mode: Literal["r", "r+"] = "r") -> h5py.File:
     except OSError as error:
         raise _open_refusal(error, subject) from error
     try:
-        _check(file, subject)
+        if whole:
+            _check(file, subject)
     except BaseException:
         file.close()
         raise
     return file
+
+
+def hdf5_item(group: h5py.Group, path: str) -> Any:
+    """Return the group or dataset at a path below a group after checking that all on the way lies in the file.
+
+    Raises KeyError where there is none, and InputRefusedError for links and for data outside.
+    """
+    import h5py
+
+    subject, item = os.fsdecode(group.file.filename), group
+    for name in path.split("/"):
+        if not isinstance(item, h5py.Group) or name not in item:
+            raise KeyError(f"there is no {path}")
+        where = f"{item.name.rstrip('/')}/{name}"
+        if _is_soft_link(item, name, where, subject):
+            raise InputRefusedError(f"{quote(where)} is a soft link", subject=subject, remedy=_COPY_IN)
+        item = item[name]
+        if isinstance(item, h5py.Dataset):
+            _refuse_outside_data(where, item, subject)
+    return item
 
 
 def _open_refusal(error: OSError, subject: str) -> InputRefusedError:

@@ -10,7 +10,7 @@ import onnx_ir as ir
 import torch
 from torch.utils._pytree import tree_map_only
 
-from sartor.share.errors import InputRefusedError
+from sartor.share.errors import InputRefusedError, StalledError
 from sartor.share.lowering.dtypes import from_numpy, to_numpy, torch_type
 from sartor.share.runtime.calls import tensor_type
 from sartor.share.runtime.device_calls import DeviceCalls, lower_with_kernels
@@ -24,6 +24,7 @@ from sartor.share.runtime.interface import (
     model_metadata,
     value_arg,
 )  # fmt: skip
+from sartor.share.runtime.kernel import STALLED
 from sartor.share.runtime.replay import CudaRecorder, Obstructed, Recorder, Replays, Values, record
 
 if TYPE_CHECKING:
@@ -149,9 +150,19 @@ class DeviceSession:
         return Binding(found.inputs, found.outputs, found.replay)
 
     def check(self) -> None:
-        """Wait for the device and raise InputRefusedError if any run so far met an index outside its axis."""
-        if int(self._calls.status.item()):
+        """Wait for the device and raise InputRefusedError if any run so far met an index outside its axis.
+
+        Raises StalledError if programs of a kernel waited for one another in vain.
+        """
+        status = int(self._calls.status.item())
+        if status:
             self._calls.status.zero_()
+        if status == STALLED:
+            remedy = "See that nothing else keeps the device busy, and run again"
+            raise StalledError(
+                "a kernel's programs waited for one another in vain", subject=self._subject, remedy=remedy
+            )
+        if status:
             raise InputRefusedError("an index lies outside the axis that it picks from", subject=self._subject)
 
     @property

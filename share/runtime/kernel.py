@@ -104,13 +104,17 @@ Executor = Callable[[FunctionCall], Kernel | None]
 """What a tool registers for its function domain; None means: run the function's body."""
 
 
+OUT_OF_RANGE, STALLED = 1, 2
+
+
 class DeviceKernel(Protocol):
     """A kernel that runs on tensors of torch, on the device where they are."""
 
     def run(self, inputs: Sequence[torch.Tensor | None], status: torch.Tensor) -> list[torch.Tensor]:
         """Enqueue one call on the current stream and return the outputs; never waits for the device.
 
-        `status` is one int32 on the device. A kernel that meets an index outside its axis makes it other than 0.
+        `status` is one int32 on the device. A kernel that meets an index outside its axis makes it OUT_OF_RANGE, one
+        whose programs wait for one another in vain STALLED.
         """
 
 

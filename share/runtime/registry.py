@@ -30,7 +30,12 @@ _TABLES = MappingProxyType(
                 "sartor.sparse_rnn": "sartor.tools.sparse_rnn.executor:kernel_for_call",
             }
         ),
-        DEVICE_ENTRY_POINTS: MappingProxyType({"sartor.fuse": "sartor.tools.fuse.gpu_call:kernel_for_call"}),
+        DEVICE_ENTRY_POINTS: MappingProxyType(
+            {
+                "sartor.fuse": "sartor.tools.fuse.gpu_call:kernel_for_call",
+                "sartor.sparse_rnn": "sartor.tools.sparse_rnn.gpu.executor:kernel_for_call",
+            }
+        ),
         DENSITY_ENTRY_POINTS: MappingProxyType({"sartor.sparse_rnn": "sartor.tools.sparse_rnn.density:densities"}),
     }
 )

@@ -14,6 +14,7 @@ from textwrap import dedent
 
 import pytest
 from tests.conftest import load_script
+from tests.kits import protein_kit
 
 from sartor.cli.main import COMMANDS, load_command, split_example
 
@@ -30,7 +31,17 @@ def workplace(models: Path, tmp_path: Path) -> Path:
         shutil.copy(models / f"{source}.onnx", tmp_path / f"{name}.onnx")
     for name in ("images.h5", "sequences.h5"):
         shutil.copy(models / name, tmp_path)
-    return tmp_path
+    return write_proteins(tmp_path)
+
+
+def write_proteins(folder: Path) -> Path:
+    """Write the structures and alignments that examples name, of three entries."""
+    sequences = {"1abc": "MKVLAGHTWYRSPDEQNCIF", "2def": "GGHHKKWWMMLL", "3ghi": "MKVLAGHTWYRSPDEQNCIF"}
+    for code, sequence in sequences.items():
+        hits = protein_kit.a3m({"query": sequence, "hit": sequence[:-1] + "W"})
+        entry = protein_kit.mmcif(code, [protein_kit.Polymer("A", protein_kit.residues_of(sequence))])
+        protein_kit.write(folder, {f"mmcif/{code}.cif": entry, f"alignments/{code}_A/uniref90_hits.a3m": hits})
+    return folder
 
 
 def run_python(script: str, folder: Path) -> str:

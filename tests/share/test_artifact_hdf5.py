@@ -11,7 +11,7 @@ import h5py
 import numpy as np
 import pytest
 
-from sartor.share.artifact import open_hdf5, quickcheck
+from sartor.share.artifact import hdf5_item, open_hdf5, quickcheck
 from sartor.share.errors import InputRefusedError
 
 AGAIN = "Download, copy or export it again"
@@ -48,6 +48,26 @@ def test_a_good_file_opens(path: Path) -> None:
     with open_hdf5(path, mode="r+") as file:
         file.attrs["a"] = 1
     assert quickcheck(path) is None
+
+
+def test_items_are_checked_when_they_are_taken(path: Path) -> None:
+    with h5py.File(path, "r+") as file:
+        file["group/out"] = h5py.ExternalLink("other.h5", "/x")
+        file.create_dataset("raw", shape=(4,), dtype=np.int32, external=[("other.raw", 0, 16)])
+    with open_hdf5(path, whole=False) as file:
+        assert hdf5_item(file, "group/x")[5] == hdf5_item(file["group"], "x")[5] == hdf5_item(file, "own")[5] == 5
+        for name, reason in {
+            "group/out": "'/group/out' is an external link",
+            "group/out/x": "'/group/out' is an external link",
+            "soft": "'/soft' is a soft link",
+            "raw": "dataset '/raw' has external storage",
+        }.items():
+            with pytest.raises(InputRefusedError) as caught:
+                hdf5_item(file, name)
+            assert str(caught.value) == f"{path}: {reason}. {COPY_IN}"
+        for name in ("no", "group/no", "group/x/no"):
+            with pytest.raises(KeyError, match=f"there is no {name}"):
+                hdf5_item(file, name)
 
 
 def add_external_link(file: h5py.File) -> None:

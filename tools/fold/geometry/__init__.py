@@ -1,0 +1,1 @@
+"""Geometry in torch, on the device, for any leading dimensions."""

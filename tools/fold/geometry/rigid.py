@@ -1,0 +1,126 @@
+"""Rotations, rigid transforms and quaternions.
+
+Products of 3 x 3 matrices are written out: matrix units would round them to fewer bits (tf32, bf16).
+Shapes: [*, 3, 3] rotations, [*, 3] points and translations, [*, 4] quaternions (real part first), [*, 7] a quaternion
+and a translation, [*, 4, 4] homogeneous transforms.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+def rotate(rotation: Tensor, point: Tensor) -> Tensor:
+    """Return rotated points [*, 3]."""
+    x, y, z = point[..., 0:1], point[..., 1:2], point[..., 2:3]
+    return rotation[..., 0] * x + rotation[..., 1] * y + rotation[..., 2] * z
+
+
+def product(a: Tensor, b: Tensor) -> Tensor:
+    """Return the product [*, 3, 3] of two rotations."""
+    terms = [a[..., :, k, None] * b[..., k, None, :] for k in range(3)]
+    return terms[0] + terms[1] + terms[2]
+
+
+@dataclass(frozen=True)
+class Rigid:
+    """A rigid transform: rotate, then translate."""
+
+    rotation: Tensor
+    translation: Tensor
+
+    def apply(self, point: Tensor) -> Tensor:
+        """Return transformed points [*, 3]."""
+        return rotate(self.rotation, point) + self.translation
+
+    def invert_apply(self, point: Tensor) -> Tensor:
+        """Return the points [*, 3] that this transform would bring to the given ones."""
+        return rotate(self.rotation.mT, point - self.translation)
+
+    def compose(self, other: Rigid) -> Rigid:
+        """Return the transform that applies `other` first."""
+        return Rigid(product(self.rotation, other.rotation), self.apply(other.translation))
+
+    def invert(self) -> Rigid:
+        """Return the inverse."""
+        inverse = self.rotation.mT
+        return Rigid(inverse, -rotate(inverse, self.translation))
+
+    def unsqueeze(self, dim: int) -> Rigid:
+        """Insert a dimension among the leading ones; `dim` counts from their end."""
+        assert dim < 0
+        return Rigid(self.rotation.unsqueeze(dim - 2), self.translation.unsqueeze(dim - 1))
+
+    def to_4x4(self) -> Tensor:
+        """Return [*, 4, 4]."""
+        top = torch.cat([self.rotation, self.translation[..., None]], dim=-1)
+        bottom = top.new_tensor([0.0, 0.0, 0.0, 1.0]).expand(*top.shape[:-2], 1, 4)
+        return torch.cat([top, bottom], dim=-2)
+
+
+def from_4x4(matrix: Tensor) -> Rigid:
+    """Take a homogeneous transform apart."""
+    return Rigid(matrix[..., :3, :3], matrix[..., :3, 3])
+
+
+def from_7(tensor: Tensor) -> Rigid:
+    """Return the transform of unit quaternions and translations."""
+    return Rigid(quaternion_rotation(tensor[..., :4]), tensor[..., 4:])
+
+
+def from_three_points(negative_x: Tensor, origin: Tensor, xy: Tensor, eps: float = 1e-8) -> Rigid:
+    """Return frames by Gram-Schmidt (algorithm 21).
+
+    `negative_x` lies on the x axis before the origin, `xy` in the xy plane where y is positive; `eps`, in square
+    angstroms, keeps degenerate frames finite.
+    """
+    x = _unit(origin - negative_x, eps)
+    y = xy - origin
+    y = _unit(y - x * _dot(x, y), eps)
+    return Rigid(torch.stack([x, y, torch.linalg.cross(x, y)], dim=-1), origin)
+
+
+def quaternion_rotation(quaternion: Tensor) -> Tensor:
+    """Return the rotations [*, 3, 3] of unit quaternions."""
+    a, b, c, d = quaternion.unbind(-1)
+    aa, bb, cc, dd = a * a, b * b, c * c, d * d
+    ab, ac, ad, bc, bd, cd = a * b, a * c, a * d, b * c, b * d, c * d
+    rows = [
+        [aa + bb - cc - dd, 2 * bc - 2 * ad, 2 * bd + 2 * ac],
+        [2 * bc + 2 * ad, aa - bb + cc - dd, 2 * cd - 2 * ab],
+        [2 * bd - 2 * ac, 2 * cd + 2 * ab, aa - bb - cc + dd],
+    ]
+    return torch.stack([torch.stack(row, dim=-1) for row in rows], dim=-2)
+
+
+def quaternion_product(p: Tensor, q: Tensor) -> Tensor:
+    """Return the Hamilton product [*, 4]."""
+    a, b, c, d = p.unbind(-1)
+    e, f, g, h = q.unbind(-1)
+    return torch.stack(
+        [
+            a * e - b * f - c * g - d * h,
+            a * f + b * e + c * h - d * g,
+            a * g - b * h + c * e + d * f,
+            a * h + b * g - c * f + d * e,
+        ],
+        dim=-1,
+    )
+
+
+def normalise(quaternion: Tensor) -> Tensor:
+    """Return quaternions of length 1."""
+    length: Tensor = torch.linalg.vector_norm(quaternion, dim=-1, keepdim=True)
+    return quaternion / length
+
+
+def _unit(vector: Tensor, eps: float) -> Tensor:
+    return vector / torch.sqrt(_dot(vector, vector) + eps)
+
+
+def _dot(a: Tensor, b: Tensor) -> Tensor:
+    """Return [*, 1]."""
+    return (a * b).sum(dim=-1, keepdim=True)

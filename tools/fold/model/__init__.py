@@ -1,0 +1,1 @@
+"""The AlphaFold 2 monomer model, one module a file."""

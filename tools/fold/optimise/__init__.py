@@ -1,0 +1,1 @@
+"""The optimiser of a run: rates, clipping, Adam, and the average of the weights."""

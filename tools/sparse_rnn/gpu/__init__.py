@@ -1,0 +1,1 @@
+"""Recurrences on GPUs: weights that stay in shared memory over all steps."""
