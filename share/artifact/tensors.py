@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -23,7 +24,9 @@ def write_tensors(tensors: Mapping[str, Tensor], target: str | Path, metadata: M
     held = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     if str(target) == "-":
         refuse_terminal()
-        write_bytes(save(held, dict(metadata)), "-")
+        data = save(held, dict(metadata))
+        end = 8 + int.from_bytes(data[:8], "little")
+        write_bytes(data[:8] + _settled(data[8:end]) + data[end:], "-")
         return
     final = resolve_target(Path(target))
     with staged(final.parent, final.name, str(target)) as part:
@@ -36,9 +39,24 @@ def write_tensors(tensors: Mapping[str, Tensor], target: str | Path, metadata: M
         # The library writes a file of its own in place of the one that is there.
         os.chmod(part.path, mode)
         with part.path.open("rb+") as written:
+            size = int.from_bytes(written.read(8), "little")
+            header = written.read(size)
+            written.seek(8)
+            written.write(_settled(header))
+            written.flush()
             os.fsync(written.fileno())
         commit(part, final)
     remove_stale(final.parent, final.name)
+
+
+def _settled(header: bytes) -> bytes:
+    """Return a header of the same length with its metadata in the order of their names; the library's is random."""
+    table = json.loads(header)
+    if "__metadata__" in table:
+        table["__metadata__"] = dict(sorted(table["__metadata__"].items()))
+    text = json.dumps(table, separators=(",", ":"), ensure_ascii=False).encode()
+    assert len(text) <= len(header), "the library writes the most compact JSON"
+    return text.ljust(len(header))
 
 
 def read_tensors(path: str | Path, prefix: str = "") -> dict[str, Tensor]:

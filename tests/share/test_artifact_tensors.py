@@ -46,3 +46,12 @@ def test_a_missing_folder_and_a_cut_file_are_refused(tmp_path: Path) -> None:
     (tmp_path / "w.safetensors").write_bytes(data[:-4])
     with pytest.raises(InputRefusedError):
         read_tensors(tmp_path / "w.safetensors")
+
+
+def test_equal_tensors_give_equal_bytes(tmp_path: Path) -> None:
+    metadata = {f"key {number}": 'a "text"\n\twith µ and \\ \x07' for number in range(12)}
+    for name in ("a", "b"):
+        write_tensors({"x": torch.ones(2), "y": torch.zeros(3, dtype=torch.int8)}, tmp_path / name, metadata)
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+    assert read_safetensors_header(tmp_path / "a").metadata == metadata
+    assert torch.equal(read_tensors(tmp_path / "a")["x"], torch.ones(2))

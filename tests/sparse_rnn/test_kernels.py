@@ -362,8 +362,10 @@ def test_one_function_for_two_sets_of_weights_has_no_kernel() -> None:
 
 
 @pytest.mark.skipif("SARTOR_DATA" not in os.environ, reason="SARTOR_DATA is not set")
-def test_a_real_detector(tmp_path: Path) -> None:
+def test_a_real_detector(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of a detector of speech, half the recurrent weights are enough for nearly all of its decisions."""
+    # Half of the weights are so many that the kernel is timed first, which a busy processor may upset.
+    monkeypatch.setattr("sartor.tools.sparse_rnn.judge.ALWAYS_FASTER", 1.0)
     folder, target = Path(os.environ["SARTOR_DATA"], "speech"), tmp_path / "sparse.onnx"
     source = folder / "silero_vad_16k_op15.onnx"
     sparsify(str(source), str(target), Options(0.5, parse_pattern("balanced:32")), None)

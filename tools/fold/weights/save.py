@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from sartor.share.artifact import write_bytes
+from sartor.share.artifact import write_bytes, write_tensors
 
 
 def tensors_of(model: nn.Module) -> dict[str, Tensor]:
@@ -19,9 +19,7 @@ def tensors_of(model: nn.Module) -> dict[str, Tensor]:
 
 def write_safetensors(model: nn.Module, target: str | Path, metadata: Mapping[str, str]) -> None:
     """Write a model as safetensors, atomically; `metadata` may hold its history."""
-    from safetensors.torch import save
-
-    write_bytes(save(tensors_of(model), dict(metadata)), target)
+    write_tensors(tensors_of(model), target, metadata)
 
 
 def write_pt(model: nn.Module, target: str | Path) -> None:
