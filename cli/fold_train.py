@@ -80,6 +80,7 @@ def fold_train(
     """
     from pathlib import Path
 
+    from sartor.share.artifact import make_folder
     from sartor.share.device import require
     from sartor.share.threads import default_threads
     from sartor.tools.fold.config import make_config
@@ -102,7 +103,7 @@ def fold_train(
     require(device)
     if run_dir is not None:
         # Weights may well go into the folder of the run.
-        Path(run_dir).mkdir(parents=True, exist_ok=True)
+        make_folder(Path(run_dir))
     check_outputs("weights, trunk and report", report, output, export, shown=as_json)
     if estimate:
         _estimate(settings, device, report, as_json)

@@ -15,7 +15,7 @@ from sartor.share.artifact.safetensors_header import (
 from sartor.share.artifact.save import write_model
 from sartor.share.artifact.sniff import Kind, identify
 from sartor.share.artifact.tensors import read_tensors, write_tensors
-from sartor.share.artifact.write import atomic, check_target, write_bytes
+from sartor.share.artifact.write import atomic, check_target, make_folder, write_bytes
 
 __all__ = [
     "Kind",
@@ -27,6 +27,7 @@ __all__ = [
     "check_target",
     "hdf5_item",
     "identify",
+    "make_folder",
     "open_hdf5",
     "quickcheck",
     "read_manifest",

@@ -83,6 +83,15 @@ def check_target(target: str | Path) -> None:
             pass
 
 
+def make_folder(target: Path) -> None:
+    """Make a folder and those above it, unless it is there; raise OutputError."""
+    try:
+        target.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        reason = f"the folder can't be made ({(error.strerror or str(error)).lower()})"
+        raise OutputError(reason, subject=str(target), remedy="Choose another place") from error
+
+
 def resolve_target(target: Path) -> Path:
     """Follow links to the file to replace; raise OutputError if that can't be a file."""
     final = Path(os.path.realpath(target))

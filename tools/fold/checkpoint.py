@@ -29,11 +29,6 @@ class State:
     adam: torch.optim.Adam
     average: Average
 
-    @property
-    def names(self) -> list[str]:
-        """The names of the parameters, in the order of all lists of them."""
-        return [name for name, _ in self.model.named_parameters()]
-
 
 def save(state: State, step: int, run: Path, keep: int, about: dict[str, Any]) -> Path:
     """Write the state after a step, with facts that must be the same when it is read; keep only the last few.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -134,9 +134,13 @@ def make_config(preset: str, path: str | None, changes: dict[str, dict[str, Any]
     what the file has wrong.
     """
     table = read_toml(path) if path else {}
-    name = table.pop("preset", preset)
+    return overlay(from_table(table, preset, path or "configuration"), changes, "options")
+
+
+def from_table(table: Mapping[str, Any], preset: str, subject: str) -> Config:
+    """Return the preset that a table names, or another, with the table's settings; raises as `make_config` does."""
+    name = str(table.get("preset", preset))
     if name not in PRESETS:
         remedy = f"There are {', '.join(PRESETS)}"
         raise UsageError("there is no such preset", subject=f"preset {name}", remedy=remedy)
-    config = overlay(PRESETS[name](), table, path or "configuration")
-    return overlay(config, changes, "options")
+    return overlay(PRESETS[name](), {key: value for key, value in table.items() if key != "preset"}, subject)

@@ -22,9 +22,9 @@ class Judgement:
     left_out: int
 
     @property
-    def lddt_ca(self) -> float:
-        """The mean over the chains."""
-        return sum(self.chains.values()) / len(self.chains)
+    def lddt_ca(self) -> float | None:
+        """The mean over the chains, None where no chain fits into memory."""
+        return sum(self.chains.values()) / len(self.chains) if self.chains else None
 
 
 def judge(state: State, shards: Shards, config: Config, device: torch.device) -> Judgement:

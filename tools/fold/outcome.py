@@ -26,6 +26,7 @@ def as_text(outcome: Outcome) -> str:
 
 def headline(outcome: Outcome) -> str:
     """Return the line that says how it went."""
-    judged = f"lDDT-Ca {outcome.judgement.lddt_ca:.3f} over {len(outcome.judgement.chains)} chains"
+    mean, chains = outcome.judgement.lddt_ca, len(outcome.judgement.chains)
+    judged = "no chain judged" if mean is None else f"lDDT-Ca {mean:.3f} over {chains} chains"
     loss = "" if outcome.loss is None else f", loss {outcome.loss:.3f}"
     return f"{outcome.steps} steps in {outcome.seconds:.0f} s{loss}, {judged}"

@@ -23,7 +23,7 @@ from sartor.tools.fold.index import (
     structure_files,
 )
 from sartor.tools.fold.plan import Options, Packed, Tally
-from sartor.tools.fold.shard import Making, fresh_summary, make_folder, write
+from sartor.tools.fold.shard import Making, fresh_summary, open_folder, write
 from sartor.tools.fold.workers import spread
 from sartor.tools.fold.writing import PackedSequence
 
@@ -37,7 +37,7 @@ def pack(structures: Path, alignments: Path, target: Path, options: Options, arg
     started = time.monotonic()
     (files, twice), folders = structure_files(structures), alignment_folders(alignments)
     told = read_clusters(options.clusters) if options.clusters else {}
-    make_folder(target, options.part)
+    open_folder(target, options.part)
     tally = Tally()
     tally.drop(one for one in twice if in_part(one.name, options.part))
     entries = _index(files, folders, options, tally)

@@ -11,9 +11,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from sartor.share.artifact import write_bytes
+from sartor.share.artifact import make_folder, write_bytes
 from sartor.share.console import progress
-from sartor.share.errors import OutputError
 from sartor.tools.fold import residues
 from sartor.tools.fold.inference import Predicted, accuracy, run_chain
 from sartor.tools.fold.store import open_shards
@@ -55,7 +54,7 @@ def predict(options: Options) -> list[Prediction]:
     device = torch.device(options.device)
     model, config = open_model(options.weights, options.preset, options.config, device)
     recycles = RECYCLES if options.recycles is None else options.recycles
-    _make_folder(options.folder)
+    make_folder(options.folder)
     made = []
     with progress("chains", len(shards)) as step:
         for position in range(len(shards)):
@@ -66,14 +65,6 @@ def predict(options: Options) -> list[Prediction]:
             made.append(Prediction(found.chain.name, file, float(confidences(found).mean()), reached))
             step(1)
     return made
-
-
-def _make_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        reason = f"the folder can't be created ({(error.strerror or str(error)).lower()})"
-        raise OutputError(reason, subject=str(folder), remedy="Choose another place") from error
 
 
 def as_data(found: list[Prediction]) -> dict[str, Any]:

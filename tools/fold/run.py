@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from sartor.share import history
-from sartor.share.artifact import write_bytes
-from sartor.share.errors import InputRefusedError, OutputError, UsageError
+from sartor.share.artifact import make_folder, write_bytes
+from sartor.share.errors import InputRefusedError, UsageError
 from sartor.tools.fold.checkpoint import checkpoints, facts_of
 from sartor.tools.fold.config import Config, make_config
 from sartor.tools.fold.options import Resume
@@ -36,11 +36,7 @@ def open_run(folder: Path, config: Config, data: str, resume: Resume) -> Run:
     Raises UsageError where there is a run and it was not asked to go on, InputRefusedError where configuration or data
     are others than those it began with, and OutputError.
     """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        reason = f"the folder can't be created ({(error.strerror or str(error)).lower()})"
-        raise OutputError(reason, subject=str(folder), remedy="Choose another place") from error
+    make_folder(folder)
     kept = checkpoints(folder)
     if kept and resume == "never":
         remedy = "Go on with --resume auto, or name another folder"

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from sartor.share import history
-from sartor.share.artifact import open_hdf5
+from sartor.share.artifact import make_folder, open_hdf5
 from sartor.share.artifact.write import commit, remove_stale, resolve_target, staged
 from sartor.share.console import warn
-from sartor.share.errors import InputRefusedError, OutputError, UsageError
+from sartor.share.errors import InputRefusedError, UsageError
 from sartor.tools.fold.divide import other_parts
 from sartor.tools.fold.gather import Choice
 from sartor.tools.fold.index import Group
@@ -72,13 +72,9 @@ def _parameters(options: Options) -> dict[str, Any]:
     }
 
 
-def make_folder(target: Path, part: tuple[int, int]) -> None:
+def open_folder(target: Path, part: tuple[int, int]) -> None:
     """Make the folder of the shards; raises OutputError, and UsageError where it has shards of other parts."""
-    try:
-        target.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        reason = f"the folder can't be made ({(error.strerror or str(error)).lower()})"
-        raise OutputError(reason, subject=str(target), remedy="Choose another place") from error
+    make_folder(target)
     others = other_parts(target, part)
     if others:
         reason = f"it has shards of another number of parts, such as {others[0]}"

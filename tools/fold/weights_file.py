@@ -5,14 +5,15 @@ from __future__ import annotations
 import torch
 
 from sartor.share import history
-from sartor.share.artifact import Kind, identify, read_safetensors_header, write_tensors
+from sartor.share.artifact import Kind, identify, read_safetensors_header
 from sartor.share.errors import UsageError
 from sartor.tools.fold.checkpoint import State
-from sartor.tools.fold.config import PRESETS, Config, make_config
+from sartor.tools.fold.config import Config, from_table, make_config
 from sartor.tools.fold.model.alphafold import AlphaFold
 from sartor.tools.fold.run import Run
-from sartor.tools.fold.settings import as_toml, overlay, parse_toml
+from sartor.tools.fold.settings import as_toml, parse_toml
 from sartor.tools.fold.weights.load import load_weights
+from sartor.tools.fold.weights.save import write_safetensors
 
 DEFAULT = "initial_training"
 CONFIG_KEY = "sartor.fold.config"
@@ -24,7 +25,7 @@ def write_weights(state: State, config: Config, run: Run, target: str) -> None:
     for one in history.read_run_directory(run.folder):
         metadata = history.append_safetensors(metadata, one)
     with state.average.applied():
-        write_tensors(state.model.state_dict(), target, metadata)
+        write_safetensors(state.model, target, metadata)
 
 
 def open_model(weights: str, preset: str | None, path: str | None, device: torch.device) -> tuple[AlphaFold, Config]:
@@ -49,5 +50,4 @@ def settings_of(weights: str) -> Config | None:
     text = read_safetensors_header(weights).metadata.get(CONFIG_KEY)
     if text is None:
         return None
-    table = parse_toml(text, weights)
-    return overlay(PRESETS[table.pop("preset", DEFAULT)](), table, weights)
+    return from_table(parse_toml(text, weights), DEFAULT, weights)
