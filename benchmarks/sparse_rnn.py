@@ -40,6 +40,7 @@ COLUMNS = (
     "onnxruntime",
     "torch",
     "error",
+    "kernel",
 )
 STEPS, NARROW = 16, 64
 TOLERANCE = 2e-6
@@ -63,10 +64,11 @@ class Case:
 
 @dataclass(frozen=True)
 class Result:
-    """What was measured; a ratio above 1 means that ours is faster."""
+    """What was measured; a ratio above 1 means that ours is faster. Without a kernel onnxruntime ran the layer."""
 
     case: Case
     error: float
+    kernel: bool
     stock: Race
     torch: Race | None
     alone: Race | None
@@ -75,7 +77,7 @@ class Result:
         """Return the row of the result file; times of a whole call of `STEPS` steps in microseconds."""
         others = {"onnxruntime": self.stock, "torch": self.torch, "one thread": self.alone}
         times = {name: timed.as_json() for name, timed in others.items() if timed is not None}
-        return {**asdict(self.case), "steps": STEPS, "error": self.error, "times": times}
+        return {**asdict(self.case), "steps": STEPS, "error": self.error, "kernel": self.kernel, "times": times}
 
     def cells(self) -> tuple[str, ...]:
         """Return the row of the table."""
@@ -84,7 +86,8 @@ class Result:
         told = (name, *map(str, (case.hidden, case.width, case.batch, case.density, case.pattern, case.threads)))
         ours = f"{self.stock.a.minimum / STEPS:.1f}"
         beside = f"{self.torch.ratio_min:.2f}x" if self.torch else "-"
-        return (*told, ours, f"{self.stock.ratio_min:.2f}x", beside, f"{self.error:.1e}")
+        kernel = "yes" if self.kernel else "no"
+        return (*told, ours, f"{self.stock.ratio_min:.2f}x", beside, f"{self.error:.1e}", kernel)
 
 
 CASES = (
@@ -137,8 +140,8 @@ def measure(case: Case, seconds: float) -> Result:
     ours = session_of(sparse, case.threads)
     expected = run(layer.cell, weights, x)[0]
     error = float(np.abs(ours.run(["Y"], feed)[0] - expected).max())
-    if error > TOLERANCE or not kernels_of(ours):
-        sys.exit(f"{case}: error {error:.2e}, kernels {len(kernels_of(ours))}")
+    if error > TOLERANCE:
+        sys.exit(f"{case}: error {error:.2e}")
     stock = onnxruntime.InferenceSession(dense, _options(case.threads), providers=["CPUExecutionProvider"])
     sides = {"stock": lambda: stock.run(None, feed)}
     if case.inside:
@@ -147,7 +150,7 @@ def measure(case: Case, seconds: float) -> Result:
         alone = session_of(sparse, 1)
         sides["alone"] = lambda: alone.run(None, feed)
     raced = {name: race(lambda: ours.run(None, feed), side, seconds) for name, side in sides.items()}
-    return Result(case, error, raced["stock"], raced.get("torch"), raced.get("alone"))
+    return Result(case, error, bool(kernels_of(ours)), raced["stock"], raced.get("torch"), raced.get("alone"))
 
 
 def make(case: Case) -> tuple[bytes, Layer]:

@@ -34,6 +34,8 @@ from sartor.tools.sparse_rnn.pattern import masks, parse_pattern
 from sartor.tools.sparse_rnn.plan import Options
 from sartor.tools.sparse_rnn.sparsify import sparsify
 
+pytestmark = pytest.mark.usefixtures("everywhere")
+
 Array = np.ndarray
 F = np.float32
 MIXED = ["Sigmoid", "ScaledTanh", "Softsign", "HardSigmoid", "Tanh", "Elu"]
@@ -277,12 +279,6 @@ def test_no_steps_and_no_samples() -> None:
     assert [one.shape for one in session.run(None, empty)] == [(4, 1, 0, 40), (1, 0, 40), (1, 0, 40)]
 
 
-def test_dense_layers_are_left_to_onnxruntime() -> None:
-    """What would be slower has no kernel: all weights, looked up one by one at a large batch."""
-    model, _, _ = made(256, 16, {**CASES["lstm"], "pattern": "unstructured"}, density=1.0, batch=64)
-    assert kernels_of(load(ir.serde.serialize_model(model).SerializeToString(), threads=1)) == ()
-
-
 def test_computed_weights_have_no_kernel() -> None:
     model, _, _ = made(40, 8, CASES["lstm"])
     values = next(value for name, value in model.graph.initializers.items() if name.endswith("R_values"))
@@ -362,10 +358,8 @@ def test_one_function_for_two_sets_of_weights_has_no_kernel() -> None:
 
 
 @pytest.mark.skipif("SARTOR_DATA" not in os.environ, reason="SARTOR_DATA is not set")
-def test_a_real_detector(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_real_detector(tmp_path: Path) -> None:
     """Of a detector of speech, half the recurrent weights are enough for nearly all of its decisions."""
-    # Half of the weights are so many that the kernel is timed first, which a busy processor may upset.
-    monkeypatch.setattr("sartor.tools.sparse_rnn.judge.ALWAYS_FASTER", 1.0)
     folder, target = Path(os.environ["SARTOR_DATA"], "speech"), tmp_path / "sparse.onnx"
     source = folder / "silero_vad_16k_op15.onnx"
     sparsify(str(source), str(target), Options(0.5, parse_pattern("balanced:32")), None)

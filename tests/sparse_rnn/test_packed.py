@@ -23,6 +23,8 @@ from sartor.tools.sparse_rnn.kernels.form import MACHINES, Machine
 from sartor.tools.sparse_rnn.pack import Packed, Tiles, pack
 from sartor.tools.sparse_rnn.packed import LAYOUT, UnfitError, entry_of, packed_of
 
+pytestmark = pytest.mark.usefixtures("everywhere")
+
 LAYOUTS = {"avx512": "216c980f8b5d4fb8", "avx2": "a39741039815a97a", "portable": "8ce74519b2815feb"}
 """Digests of what CASES are packed as."""
 
