@@ -57,11 +57,20 @@ def spread(
 
 
 def _in_order(pool: ProcessPoolExecutor, jobs: Iterator[Any], most: int) -> Iterator[Any]:
-    running: deque[Future[Any]] = deque(pool.submit(_do, job) for job in islice(jobs, most))
+    running: deque[Future[Any]] = deque(_begin(pool, job) for job in islice(jobs, most))
     while running:
         result = running.popleft().result()
-        running.extend(pool.submit(_do, job) for job in islice(jobs, 1))
+        running.extend(_begin(pool, job) for job in islice(jobs, 1))
         yield result
+
+
+def _begin(pool: ProcessPoolExecutor, job: Any) -> Future[Any]:
+    """Hand in a job. A worker that is started for it inherits that Ctrl-C is blocked, and leaves it to its parent."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        return pool.submit(_do, job)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _do(job: Any) -> Any:
@@ -70,8 +79,7 @@ def _do(job: Any) -> Any:
 
 
 def _settle(parent: int, work: Callable[[Any, Any], Any], shared: Any) -> None:
-    """Let a worker end with its parent, and leave Ctrl-C to it."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """Let a worker end with its parent."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     # The parent may have ended before the line above.
     if os.getppid() != parent:
