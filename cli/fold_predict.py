@@ -39,7 +39,7 @@ def fold_predict(
     the shards know the structure, its lDDT-Ca is told too.
 
     Example:
-        sartor fold-train --preset tiny --synthetic 2 --steps 1 --run-dir run -o weights.safetensors
+        sartor fold-train --synthetic --steps 1 --run-dir run -o weights.safetensors
         sartor fold-predict weights.safetensors run/shards -o structures --recycles 1
     """
     from pathlib import Path

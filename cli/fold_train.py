@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from sartor.tools.fold.options import Options
 
 
+SYNTHETIC_RUN = "fold-synthetic"
+
+
 class ResumeChoice(StrEnum):
     """What is done where the folder of a run holds one already."""
 
@@ -28,13 +31,21 @@ class ResumeChoice(StrEnum):
 @command("fold-train")
 def fold_train(
     shards: Annotated[str | None, typer.Argument(metavar="[SHARDS]", help="Shard, or folder of shards.")] = None,
-    run_dir: Annotated[str | None, typer.Option("--run-dir", metavar="RUN", help="Folder of the run.")] = None,
+    run_dir: Annotated[
+        str | None,
+        typer.Option("--run-dir", metavar="RUN", help=f"Folder of the run; {SYNTHETIC_RUN} for --synthetic."),
+    ] = None,
     output: Annotated[
         str | None, typer.Option("-o", "--output", metavar="FILE", help="Write the weights as safetensors.")
     ] = None,
     preset: Annotated[
-        str, typer.Option("--preset", metavar="NAME", help="tiny, initial_training or finetuning.")
-    ] = "initial_training",
+        str | None,
+        typer.Option(
+            "--preset",
+            metavar="NAME",
+            help="initial_training, which it is for SHARDS, finetuning, or tiny (--synthetic).",
+        ),
+    ] = None,
     config: Annotated[
         str | None, typer.Option("--config", metavar="FILE", help="Settings in TOML that differ from the preset.")
     ] = None,
@@ -51,8 +62,8 @@ def fold_train(
         ResumeChoice, typer.Option("--resume", help="Go on with the run in the folder, if there is one.")
     ] = ResumeChoice.never,
     synthetic: Annotated[
-        int | None, typer.Option("--synthetic", min=1, metavar="N", help="Make up N proteins in the run's folder.")
-    ] = None,
+        bool, typer.Option("--synthetic", help="Make up a few small proteins in the run's folder and train on them.")
+    ] = False,
     export: Annotated[str | None, typer.Option("--export", metavar="FILE", help="Write the Evoformer as ONNX.")] = None,
     estimate: Annotated[bool, typer.Option("--estimate", help="Print what a step needs and stop.")] = False,
     mlperf_log: Annotated[bool, typer.Option("--mlperf-log", help="Write lines of MLPerf too.")] = False,
@@ -74,8 +85,8 @@ def fold_train(
 
     Example:
         sartor fold-train --preset tiny --print-config > tiny.toml
-        sartor fold-train --preset tiny --synthetic 2 --steps 2 --run-dir run -o weights.safetensors
-        sartor fold-train --preset tiny --synthetic 2 --steps 3 --run-dir run --resume auto --export trunk.onnx
+        sartor fold-train --synthetic --steps 2 --run-dir run -o weights.safetensors
+        sartor fold-train --synthetic --steps 3 --run-dir run --resume auto --export trunk.onnx
         sartor fold-train run/shards --config tiny.toml --estimate
     """
     from pathlib import Path
@@ -94,29 +105,30 @@ def fold_train(
     ):
         if value is not None:
             changes[part][name] = value
-    settings = make_config(preset, config, changes)
+    settings = make_config(preset or ("tiny" if synthetic else "initial_training"), config, changes)
     if print_config:
         from sartor.tools.fold.settings import as_toml
 
         print(as_toml(settings), end="")
         return
     require(device)
-    if run_dir is not None:
+    if run_dir is None and synthetic:
+        run_dir = SYNTHETIC_RUN
+    if run_dir is not None and not estimate:
         # Weights may well go into the folder of the run.
         make_folder(Path(run_dir))
     check_outputs("weights, trunk and report", report, output, export, shown=as_json)
     if estimate:
         _estimate(settings, device, report, as_json)
         return
-    if (shards is None) == (synthetic is None):
-        raise UsageError("it is to be said once what to train on", remedy="Give SHARDS or --synthetic N")
+    if (shards is not None) == synthetic:
+        raise UsageError("it is to be said once what to train on", remedy="Give SHARDS or --synthetic")
     if run_dir is None:
         raise UsageError(
             "there is no folder for the run", subject="--run-dir", remedy="Name one; it is made if need be"
         )
     options = Options(
         source=shards,
-        synthetic=synthetic,
         judged=eval_shards,
         run=Path(run_dir),
         weights=output,

@@ -82,6 +82,8 @@ def test_outputs(golden: Golden, outputs: dict[str, Tensor]) -> None:
 
 def test_losses(golden: Golden, outputs: dict[str, Tensor], batch: dict[str, Tensor]) -> None:
     total, terms = loss(outputs, batch, LossConfig())
+    _, violated = loss(outputs, batch, LossConfig(violation=1.0))
+    terms["violation"] = violated["violation"]
     expected = section(golden, "loss/")
     assert expected.keys() == terms.keys()
     assert {name: e for name, value in expected.items() if (e := distance(terms[name].mean(), value)) > EXACT} == {}

@@ -322,6 +322,13 @@ def test_total_is_weighted_and_scaled(run: tuple[Batch, Batch]) -> None:
     assert torch.allclose(loss(outputs, inputs, replace(config, crop_size=4))[0], (expected * 2).mean())
 
 
+def test_only_the_loss_of_violations_is_left_out_at_weight_zero(run: tuple[Batch, Batch]) -> None:
+    outputs, inputs = run
+    everything = loss(outputs, inputs, LossConfig.finetuning())[1].keys()
+    zero = LossConfig(fape=0, supervised_chi=0, distogram=0, masked_msa=0, plddt=0)
+    assert loss(outputs, inputs, zero)[1].keys() == everything - {"violation"}
+
+
 def test_poor_resolution_silences_confidences(run: tuple[Batch, Batch]) -> None:
     outputs, inputs = run
     poor = {**inputs, "resolution": torch.tensor([[5.0], [2.0]], dtype=torch.float64)}

@@ -170,7 +170,7 @@ def test_seeds_differ(shards: Path, unbroken: Path, tmp_path: Path) -> None:
 def test_no_run_without_something_to_train_on(tmp_path: Path) -> None:
     done = subprocess.run([SARTOR, "fold-train", "--run-dir", tmp_path / "run"], capture_output=True, text=True)
     assert done.returncode == 2
-    assert "it is to be said once what to train on. Give SHARDS or --synthetic N" in done.stderr
+    assert "it is to be said once what to train on. Give SHARDS or --synthetic" in done.stderr
 
 
 def test_settings_are_printed_and_read_back(tmp_path: Path) -> None:

@@ -61,7 +61,7 @@ def make_settings(folder: Path, **training: Any) -> Config:
 def options(shards: Path, run: Path, resume: Any = "never", **more: Any) -> Options:
     """Return what is asked of a run that trains and judges on shards."""
     asked: dict[str, Any] = {
-        "synthetic": None, "judged": None, "weights": None, "trunk": None, "mlperf": False, "device": "cpu",
+        "judged": None, "weights": None, "trunk": None, "mlperf": False, "device": "cpu",
         "threads": 1,
     }  # fmt: skip
     return Options(source=str(shards), run=run, resume=resume, **{**asked, **more})

@@ -11,10 +11,9 @@ Resume = Literal["auto", "never"]
 
 @dataclass(frozen=True)
 class Options:
-    """Where chains come from (shards, or how many are made up), what is judged, and what is written where."""
+    """Where chains come from (shards; made up where there are none), what is judged, and what is written where."""
 
     source: str | None
-    synthetic: int | None
     judged: str | None
     run: Path
     weights: str | None

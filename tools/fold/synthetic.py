@@ -30,8 +30,11 @@ HELIX, STRAND = (-57.0, -47.0), (-120.0, 130.0)
 TURNS = (((-60.0, -30.0), (-90.0, 0.0)), ((60.0, 30.0), (90.0, 0.0)), ((-60.0, 120.0), (80.0, 0.0)))
 """Phi and psi of the two inner residues of turns of type I, I' and II."""
 
-LETTERS = {"H": "AELKQMR", "E": "VITYFW", "T": "GNDSP"}
-"""Residues that favour helices, strands and turns (Chou and Fasman 1978)."""
+LETTERS = {"H": ("LM", "AF", "EK", "QR"), "E": ("VIF", "TYW"), "T": ("DPS", "GN")}
+"""Residues that favour helices, strands and turns (Chou and Fasman 1978), by the side that they stand on."""
+
+HELIX_TURN = 3.6
+"""Residues a turn of a helix."""
 
 LEAST_DISTANCE = 4.0
 """Between alpha carbons that are no neighbours, in angstroms."""
@@ -41,12 +44,16 @@ DEPTH = 48
 
 @dataclass(frozen=True)
 class Protein:
-    """A sequence, the kind of structure of each residue (H, E, T), and the torsions (residues, 7) in degrees."""
+    """A sequence, the kind of structure (H, E, T) and the letters that go with each residue, and torsions in degrees.
+
+    A side of a helix has letters of its own, as has a side of a strand: they are amphipathic.
+    """
 
     name: str
     sequence: str
     kinds: str
-    torsions: Floats
+    letters: tuple[str, ...]
+    torsions: Floats  # (residues, 7)
 
 
 def write_proteins(folder: Path, count: int, seed: int) -> tuple[Path, Path]:
@@ -74,19 +81,29 @@ def proteins(count: int, seed: int) -> Iterator[tuple[Protein, Floats, list[str]
 
 
 def _draw(name: str, random: np.random.Generator) -> Protein:
-    """Draw two to four elements with turns between them."""
+    """Draw two or three elements with turns between them."""
     kinds, backbone = "", []
-    elements = random.integers(2, 5)
+    letters: list[str] = []
+    elements = random.integers(2, 4)
     for i in range(elements):
         helix = bool(random.integers(2))
         length = int(random.integers(8, 13) if helix else random.integers(5, 8))
         kinds += ("H" if helix else "E") * length
+        letters += [_letters_at("H" if helix else "E", place) for place in range(length)]
         backbone += [HELIX if helix else STRAND] * length
         if i + 1 < elements:
             kinds += "TT"
+            letters += LETTERS["T"]
             backbone += TURNS[random.integers(len(TURNS))]
-    sequence = "".join(random.choice(list(LETTERS[kind])) for kind in kinds)
-    return Protein(name, sequence, kinds, _torsions(sequence, np.array(backbone)))
+    sequence = "".join(random.choice(list(one)) for one in letters)
+    return Protein(name, sequence, kinds, tuple(letters), _torsions(sequence, np.array(backbone)))
+
+
+def _letters_at(kind: str, place: int) -> str:
+    """Return the letters of the side on which the residue at a place of a helix or strand stands."""
+    sides = LETTERS[kind]
+    period = HELIX_TURN if kind == "H" else len(sides)
+    return sides[int(place % period / period * len(sides))]
 
 
 def _torsions(sequence: str, backbone: Floats) -> Floats:
@@ -138,12 +155,12 @@ def _nearest(alphas: Floats) -> float:
 
 
 def _mutate(protein: Protein, random: np.random.Generator) -> str:
-    """Return an aligned row: residues change for others of their kind, some are missing, some are put in."""
+    """Return an aligned row: residues change for others of their side, some are missing, some are put in."""
     rate = random.uniform(0.1, 0.6)
     row = []
-    for letter, kind in zip(protein.sequence, protein.kinds, strict=True):
+    for letter, kind, others in zip(protein.sequence, protein.kinds, protein.letters, strict=True):
         if random.random() < rate:
-            letter = random.choice(list(LETTERS[kind]))
+            letter = random.choice(list(others))
         if kind == "T" and random.random() < 0.1:
             letter = random.choice(["-", letter + random.choice(list("gns"))])
         row.append(str(letter))

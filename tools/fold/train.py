@@ -30,7 +30,7 @@ from sartor.tools.fold.store import Shards, open_shards
 from sartor.tools.fold.synthetic import write_proteins
 from sartor.tools.fold.weights_file import write_weights
 
-SEED = 0
+PROTEINS, SEED = 4, 0
 """Of the proteins that are made up: the same for every run, so that runs can be compared."""
 
 
@@ -75,9 +75,8 @@ def train(config: Config, options: Options, argv: Sequence[str] | None) -> Outco
 
 def made_up(options: Options) -> Path:
     """Make up proteins in the folder of a run, pack them, and return the folder of the shards."""
-    assert options.synthetic is not None
     folder = options.run / "synthetic"
-    structures, alignments = write_proteins(folder, options.synthetic, SEED)
+    structures, alignments = write_proteins(folder, PROTEINS, SEED)
     pack(structures, alignments, options.run / "shards", PackOptions(), None)
     return options.run / "shards"
 

@@ -8,6 +8,7 @@ and a translation, [*, 4, 4] homogeneous transforms.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -21,8 +22,7 @@ def rotate(rotation: Tensor, point: Tensor) -> Tensor:
 
 def product(a: Tensor, b: Tensor) -> Tensor:
     """Return the product [*, 3, 3] of two rotations."""
-    terms = [a[..., :, k, None] * b[..., k, None, :] for k in range(3)]
-    return terms[0] + terms[1] + terms[2]
+    return (a[..., :, :, None] * b[..., None, :, :]).sum(dim=-2)
 
 
 @dataclass(frozen=True)
@@ -83,32 +83,45 @@ def from_three_points(negative_x: Tensor, origin: Tensor, xy: Tensor, eps: float
     return Rigid(torch.stack([x, y, torch.linalg.cross(x, y)], dim=-1), origin)
 
 
+Terms = tuple[tuple[tuple[float, str], ...], ...]
+
+_ROTATION: Terms = (
+    ((1, "aa"), (1, "bb"), (-1, "cc"), (-1, "dd")), ((2, "bc"), (-2, "ad")), ((2, "bd"), (2, "ac")),
+    ((2, "bc"), (2, "ad")), ((1, "aa"), (-1, "bb"), (1, "cc"), (-1, "dd")), ((2, "cd"), (-2, "ab")),
+    ((2, "bd"), (-2, "ac")), ((2, "cd"), (2, "ab")), ((1, "aa"), (-1, "bb"), (-1, "cc"), (1, "dd")),
+)  # fmt: skip
+_HAMILTON: Terms = (
+    ((1, "aa"), (-1, "bb"), (-1, "cc"), (-1, "dd")), ((1, "ab"), (1, "ba"), (1, "cd"), (-1, "dc")),
+    ((1, "ac"), (-1, "bd"), (1, "ca"), (1, "db")), ((1, "ad"), (1, "bc"), (-1, "cb"), (1, "da")),
+)  # fmt: skip
+
+
+@cache
+def _table(terms: Terms, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Return where sums of up to four terms find their products of components [out, 4], and what these are times."""
+    filled = [[*one, *[(0.0, "aa")] * (4 - len(one))] for one in terms]
+    places = [["abcd".index(pair[0]) * 4 + "abcd".index(pair[1]) for _, pair in one] for one in filled]
+    with torch.inference_mode(False):
+        factors = torch.tensor([[factor for factor, _ in one] for one in filled], device=device)
+        return torch.tensor(places, device=device), factors
+
+
+def _combine(p: Tensor, q: Tensor, terms: Terms) -> Tensor:
+    """Return sums of products of the components of quaternions [*, 4], [*, out], added up in the order of the terms."""
+    places, factors = _table(terms, p.device)
+    products = (p[..., :, None] * q[..., None, :]).flatten(-2)
+    first, second, third, fourth = (products[..., places] * factors.to(products.dtype)).unbind(-1)
+    return first + second + third + fourth
+
+
 def quaternion_rotation(quaternion: Tensor) -> Tensor:
     """Return the rotations [*, 3, 3] of unit quaternions."""
-    a, b, c, d = quaternion.unbind(-1)
-    aa, bb, cc, dd = a * a, b * b, c * c, d * d
-    ab, ac, ad, bc, bd, cd = a * b, a * c, a * d, b * c, b * d, c * d
-    rows = [
-        [aa + bb - cc - dd, 2 * bc - 2 * ad, 2 * bd + 2 * ac],
-        [2 * bc + 2 * ad, aa - bb + cc - dd, 2 * cd - 2 * ab],
-        [2 * bd - 2 * ac, 2 * cd + 2 * ab, aa - bb - cc + dd],
-    ]
-    return torch.stack([torch.stack(row, dim=-1) for row in rows], dim=-2)
+    return _combine(quaternion, quaternion, _ROTATION).unflatten(-1, (3, 3))
 
 
 def quaternion_product(p: Tensor, q: Tensor) -> Tensor:
     """Return the Hamilton product [*, 4]."""
-    a, b, c, d = p.unbind(-1)
-    e, f, g, h = q.unbind(-1)
-    return torch.stack(
-        [
-            a * e - b * f - c * g - d * h,
-            a * f + b * e + c * h - d * g,
-            a * g - b * h + c * e + d * f,
-            a * h + b * g - c * f + d * e,
-        ],
-        dim=-1,
-    )
+    return _combine(p, q, _HAMILTON)
 
 
 def normalise(quaternion: Tensor) -> Tensor:

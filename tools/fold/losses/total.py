@@ -33,7 +33,7 @@ def loss(outputs: dict[str, Tensor], batch: dict[str, Tensor], config: LossConfi
     last = {name: value[..., -1] for name, value in batch.items()}
     terms = _structure(outputs, last, config) | _predictions(outputs, last) | _confidences(outputs, last, config)
     weights = _weights(config)
-    # A loss of weight zero stays in the sum, so that every parameter has a gradient.
+    # A head's loss of weight zero stays in the sum, so that every parameter has a gradient.
     total = torch.stack([weights[name] * term for name, term in terms.items()]).sum(dim=0)
     scale = last["seq_length"].float().clamp(max=config.crop_size).sqrt()
     terms |= {"weighted_total_loss": total, "scaled_weighted_total_loss": scale * total}
@@ -64,14 +64,14 @@ def _structure(outputs: dict[str, Tensor], batch: dict[str, Tensor], config: Los
     sidechain = sidechain_fape(outputs["sm_sidechain_frames"][:, -1], atoms, batch, renamed)
     chi = chi_error(outputs["sm_angles"], batch["chi_angles_sin_cos"], batch["chi_mask"], batch["aatype"])
     norm = angle_norm(outputs["sm_unnormalized_angles"], batch["seq_mask"])
-    with torch.set_grad_enabled(torch.is_grad_enabled() and config.violation != 0):
-        found = find_violations(batch, atoms, config.violation_tolerance, config.clash_tolerance)
-        violation = violation_loss(found, batch["atom14_atom_exists"])
-    return {
+    losses = {
         "fape": config.fape_backbone * backbone + config.fape_sidechain * sidechain,
         "supervised_chi": config.chi * chi + config.angle_norm * norm,
-        "violation": violation,
     }
+    if config.violation:
+        found = find_violations(batch, atoms, config.violation_tolerance, config.clash_tolerance)
+        losses["violation"] = violation_loss(found, batch["atom14_atom_exists"])
+    return losses
 
 
 def _predictions(outputs: dict[str, Tensor], batch: dict[str, Tensor]) -> dict[str, Tensor]:

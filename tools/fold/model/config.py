@@ -126,8 +126,8 @@ class ModelConfig:
 class LossConfig:
     """The weight of every loss, and the crop whose square root scales their sum (section 1.9).
 
-    A weight of zero leaves a loss out of the sum; it is still computed. The losses that judge confidence look only at
-    structures of `min_resolution` to `max_resolution` angstroms.
+    A weight of zero leaves a loss out of the sum; it is still computed, unless it is that of violations. Losses that
+    judge confidence look only at structures of `min_resolution` to `max_resolution` angstroms.
     """
 
     crop_size: int = 256

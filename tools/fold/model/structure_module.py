@@ -118,28 +118,33 @@ class StructureModule(nn.Module):
         s_initial, z = self.layer_norm_s(s), self.layer_norm_z(z)
         s = self.linear_in(s_initial)
         backbone = identity_backbone(s.shape[:-1], self.frame_dtype, s.device)
-        steps = []
+        states, backbones = [], []
         for _ in range(self.blocks):
             s = self.layer_norm_ipa(self.dropout(s + self.ipa(s, z, backbone.rigid(), mask)))
             s = self.transition(s)
             backbone = backbone.update(self.bb_update(s))
-            steps.append(self._atoms(s, s_initial, backbone, aatype))
+            states.append(s)
+            backbones.append(backbone)
             # Orientations carry no gradient from block to block (algorithm 20, line 20).
             backbone = Backbone(backbone.quaternion.detach(), backbone.translation)
-        before_residues = mask.dim() - 1
-        stacked = {name: torch.stack([step[name] for step in steps], dim=before_residues) for name in steps[0]}
-        return stacked | {"sm_single": s}
+        every = Backbone(
+            torch.stack([one.quaternion for one in backbones], dim=-3),
+            torch.stack([one.translation for one in backbones], dim=-3),
+        )
+        predicted = self._atoms(torch.stack(states, dim=-3), s_initial.unsqueeze(-3), every, aatype)
+        return predicted | {"sm_single": s}
 
     def _atoms(self, s: Tensor, s_initial: Tensor, backbone: Backbone, aatype: Tensor) -> dict[str, Tensor]:
-        """Return what one block predicts (algorithm 20, lines 10 to 16 and 24)."""
+        """Return what all blocks predict, [*, K, N, ...] (algorithm 20, lines 10 to 16 and 24)."""
         raw, angles = self.angle_resnet(s, s_initial)
         scaled = Backbone(backbone.quaternion, backbone.translation * ANGSTROMS)
-        groups = torsion_frames(scaled.rigid(), angles, aatype)
+        kinds = aatype.unsqueeze(-2).expand(s.shape[:-1])
+        groups = torsion_frames(scaled.rigid(), angles, kinds)
         return {
             "sm_frames": torch.cat([scaled.quaternion, scaled.translation], dim=-1),
             "sm_sidechain_frames": groups.to_4x4(),
             "sm_unnormalized_angles": raw,
             "sm_angles": angles,
-            "sm_positions": atom14_positions(groups, aatype, s.dtype),
+            "sm_positions": atom14_positions(groups, kinds, s.dtype),
             "sm_states": s,
         }
