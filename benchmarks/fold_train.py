@@ -18,7 +18,7 @@ from typing import Any
 from _common import Bar, Outcome, finish, parser
 
 from sartor.share.threads import default_threads
-from sartor.tools.fold.config import Config, make_config
+from sartor.tools.fold.config import make_config
 from sartor.tools.fold.options import Options
 from sartor.tools.fold.pack import pack
 from sartor.tools.fold.plan import Options as PackOptions
@@ -26,7 +26,9 @@ from sartor.tools.fold.train import train
 
 COLUMNS = ("run", "chains", "steps", "seconds", "lDDT-Ca", "worst chain")
 SECONDS, SYNTHETIC, REAL = 300.0, 0.9, 0.8
-QUICK_STEPS = 2
+QUICK_STEPS = 8
+PREFIX = 20
+"""Steps whose losses are kept one by one."""
 
 
 @dataclass(frozen=True)
@@ -56,13 +58,14 @@ CASES = (Case("synthetic", None, SYNTHETIC, {}), real("2q2k", 70, 1500), real("7
 
 @dataclass(frozen=True)
 class Result:
-    """A run: the lDDT-Ca of chains at its end, and the curve, a list of dictionaries of which some have an lDDT-Ca."""
+    """A run: the lDDT-Ca of chains at its end, the curve, and the losses of the first steps."""
 
     case: Case
     chains: dict[str, float]
     steps: int
     seconds: float
     curve: list[dict[str, float]]
+    prefix: list[float]
 
     @property
     def mean(self) -> float:
@@ -73,7 +76,7 @@ class Result:
         """Return the row of the result file."""
         facts = {"run": self.case.name, "steps": self.steps, "seconds": round(self.seconds, 1)}
         lddt = {"lddt_ca": round(self.mean, 4), "chains": {name: round(one, 4) for name, one in self.chains.items()}}
-        return {**facts, **lddt, "settings": self.case.changes, "curve": self.curve}
+        return {**facts, **lddt, "settings": self.case.changes, "curve": self.curve, "prefix": self.prefix}
 
     def cells(self) -> tuple[str, ...]:
         """Return the row of the table."""
@@ -96,8 +99,10 @@ def measure(case: Case, quick: bool, threads: int) -> Result:
             threads=threads,
         )  # fmt: skip
         outcome = train(config, options, None)
-        curve, seconds = read_curve(run, config)
-    return Result(case, outcome.judgement.chains, outcome.steps, seconds, curve)
+        rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+    curve, seconds = curve_of(rows)
+    prefix = [row["loss"] for row in rows if row["event"] == "step"][:PREFIX]
+    return Result(case, outcome.judgement.chains, outcome.steps, seconds, curve, prefix)
 
 
 def packed(entry: str, folder: Path) -> Path:
@@ -113,11 +118,11 @@ def packed(entry: str, folder: Path) -> Path:
     return folder / "shards"
 
 
-def read_curve(run: Path, config: Config) -> tuple[list[dict[str, float]], float]:
-    """Return a point every so many steps, means since the last one, and the seconds of all steps."""
-    points, since, seconds = [], list[dict[str, Any]](), 0.0
-    for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines():
-        row = json.loads(line)
+def curve_of(rows: list[dict[str, Any]]) -> tuple[list[dict[str, float]], float]:
+    """Return a point a judgement, means of the steps since the last one, and the seconds of all steps."""
+    points, seconds = [], 0.0
+    since: list[dict[str, Any]] = []
+    for row in rows:
         if row["event"] == "step":
             since.append(row)
             seconds += row["seconds"] + row["waited"]
@@ -126,7 +131,6 @@ def read_curve(run: Path, config: Config) -> tuple[list[dict[str, float]], float
             point = {"step": row["step"], "seconds": seconds, **means, "lddt_ca": row["lddt_ca"]}
             points.append({name: round(value, 4) for name, value in point.items()})
             since = []
-    assert points[-1]["step"] == config.training.steps
     return points, seconds
 
 

@@ -51,6 +51,7 @@ def test_phases(tmp_path: Path) -> None:
     assert all(max(row["errors"].values()) < 1e-5 for row in rows)  # type: ignore[attr-defined]
 
 
+@pytest.mark.slow
 def test_pruning_quality(tmp_path: Path) -> None:
     rows = run("prune_quality", tmp_path, "--only", "digits")["rows"]
     assert [row["run"] for row in rows] == ["closed form", "searched", "fine-tuned"]  # type: ignore[attr-defined]
@@ -58,6 +59,7 @@ def test_pruning_quality(tmp_path: Path) -> None:
         assert row["after"]["macs"] <= 0.5 * row["before"]["macs"]
 
 
+@pytest.mark.slow
 def test_pruning_refits(tmp_path: Path) -> None:
     rows = run("prune_refit", tmp_path, "--only", "mobilenet_v1")["rows"]
     assert [row["ratio"] for row in rows] == [0.5, 0.3]  # type: ignore[attr-defined]
@@ -100,6 +102,7 @@ def test_cost(tmp_path: Path) -> None:
         assert all(time > 0 for row in (*suite, *held) for time in row[side].values())
 
 
+@pytest.mark.slow
 def test_models(tmp_path: Path) -> None:
     (row,) = run("fuse_models", tmp_path, "--only", "lstm", "--threads", "1")["rows"]  # type: ignore[misc]
     assert (row["model"], row["threads"]) == ("lstm", 1)
@@ -108,6 +111,7 @@ def test_models(tmp_path: Path) -> None:
     assert 0 < row["dispatches_after"] <= row["dispatches_before"]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not any(map(shutil.which, ("g++", "c++", "clang++"))), reason="torch.compile needs a C++ compiler")
 def test_workloads(tmp_path: Path) -> None:
     document = run("fuse_workloads", tmp_path, "--only", "bert", "--threads", "1")
@@ -121,6 +125,7 @@ def test_workloads(tmp_path: Path) -> None:
     assert claims[-1] == "non-compute operators left: bert, 1 threads"
 
 
+@pytest.mark.slow
 def test_compile(tmp_path: Path) -> None:
     cold, warm, large = run("fuse_compile", tmp_path)["rows"]  # type: ignore[misc]
     assert warm["seconds"] < cold["seconds"]
@@ -154,6 +159,7 @@ def test_bars_tell_met_from_not_met() -> None:
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("part", "only", "name"), [("groups", "rotary", "group"), ("workloads", "llama", "model")])
 def test_gpu_suite_without_a_gpu(part: str, only: str, name: str, tmp_path: Path) -> None:
     """The suite's own code runs in Triton's interpreter; its figures mean nothing."""

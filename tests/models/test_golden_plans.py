@@ -1,7 +1,8 @@
 """The plans of small models as committed text, and how many operators they leave to run.
 
 A plan names what torch.onnx.export names and depends on what onnxruntime optimises by itself, so that texts and exact
-counts are those of the versions in constraints.txt, and of processors with AVX-512 or without. CONTRIBUTING.md says how to write the texts anew.
+counts are those of the versions in constraints.txt, with AVX-512 or without. CONTRIBUTING.md says how to write the
+texts anew.
 """
 
 from __future__ import annotations

@@ -14,6 +14,8 @@ from sartor.share.inputs import random_inputs
 
 NAMES = ("encoder", "resnet", "mobilenet", "lstm", "decoder")
 WORKLOADS = ("bert", "transformer", "dien", "conformer", "crnn", "evoformer", "llama", "unet", "convnext")
+QUICK = ("bert", "llama", "convnext")
+"""Workloads that take seconds; the others run with all slow tests."""
 SIZES = {"batch": 3, "sequence": 17, "source": 11, "target": 9, "sequences": 5, "residues": 13, "time": 67}
 
 
@@ -43,7 +45,9 @@ def test_a_fresh_export_fuses(name: str, measure: bool, exported: Callable[[str]
         check_results(source, target, feed, exact(name, feed))
 
 
-@pytest.mark.parametrize("name", WORKLOADS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in WORKLOADS]
+)
 def test_a_workload_fuses(name: str, exported: Callable[[str], Path], tmp_path: Path) -> None:
     source, target = exported(name), tmp_path / "fused.onnx"
     plan = fused(source, target, False, {})

@@ -32,6 +32,7 @@ def test_opening(tmp_path: Path) -> None:
     assert row["pack"] > 0
 
 
+@pytest.mark.slow
 @pytest.mark.skipif("SARTOR_DATA" not in os.environ, reason="SARTOR_DATA is not set")
 def test_silero(tmp_path: Path) -> None:
     """A detector with states and a number among its inputs is trained through its branches."""

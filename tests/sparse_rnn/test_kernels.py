@@ -50,6 +50,9 @@ CASES: dict[str, dict[str, Any]] = {
             "activation_alpha": [0.2], "sparse_input": True},
     "float32": {"kind": "LSTM", "values": F, "sparse_input": True, "pattern": "unstructured"},
 }  # fmt: skip
+SHORT = ("lstm of everything", "gru")
+"""What other instruction sets than this processor's best are tried on at once; the rest is slow to compile."""
+
 MASKED = {"kind", "peepholes", "values", "sparse_input", "pattern", "absent"}
 
 
@@ -149,8 +152,19 @@ def open_(model: ir.Model, threads: int = 1) -> onnxruntime.InferenceSession:
     return session
 
 
-@pytest.mark.parametrize("machine", MACHINES, ids=lambda machine: machine.name)
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize(
+    ("name", "machine"),
+    [
+        pytest.param(
+            name,
+            machine,
+            id=f"{name}-{machine.name}",
+            marks=() if machine == this_machine() or name in SHORT else pytest.mark.slow,
+        )
+        for name in CASES
+        for machine in MACHINES
+    ],
+)
 def test_oracle(name: str, machine: Machine) -> None:
     """Odd sizes, batches on both sides of what is done at once, lengths of zero, states given."""
     if any(not code.has_feature(feature) for feature in machine.features):

@@ -30,14 +30,14 @@ HELIX, STRAND = (-57.0, -47.0), (-120.0, 130.0)
 TURNS = (((-60.0, -30.0), (-90.0, 0.0)), ((60.0, 30.0), (90.0, 0.0)), ((-60.0, 120.0), (80.0, 0.0)))
 """Phi and psi of the two inner residues of turns of type I, I' and II."""
 
-LETTERS = {"H": ("LM", "AF", "EK", "QR"), "E": ("VIF", "TYW"), "T": ("DPS", "GN")}
+LETTERS = {"H": ("LM", "AF", "EK", "QR"), "E": ("VIC", "TYW"), "T": ("DPS", "GN")}
 """Residues that favour helices, strands and turns (Chou and Fasman 1978), by the side that they stand on."""
 
 HELIX_TURN = 3.6
 """Residues a turn of a helix."""
 
-LEAST_DISTANCE = 4.0
-"""Between alpha carbons that are no neighbours, in angstroms."""
+LONGEST, LEAST_DISTANCE = 24, 4.0
+"""Residues, and angstroms between alpha carbons that are no neighbours."""
 
 DEPTH = 48
 
@@ -75,7 +75,7 @@ def proteins(count: int, seed: int) -> Iterator[tuple[Protein, Floats, list[str]
     while made < count:
         protein = _draw(f"s{made:03d}", random)
         atoms = atoms_of(protein)
-        if _nearest(atoms[:, residues.ATOM37["CA"]]) >= LEAST_DISTANCE:
+        if len(protein.sequence) <= LONGEST and _nearest(atoms[:, residues.ATOM37["CA"]]) >= LEAST_DISTANCE:
             made += 1
             yield protein, atoms, [_mutate(protein, random) for _ in range(DEPTH)]
 

@@ -111,7 +111,8 @@ def _combine(p: Tensor, q: Tensor, terms: Terms) -> Tensor:
     places, factors = _table(terms, p.device)
     products = (p[..., :, None] * q[..., None, :]).flatten(-2)
     first, second, third, fourth = (products[..., places] * factors.to(products.dtype)).unbind(-1)
-    return first + second + third + fourth
+    total: Tensor = first + second + third + fourth
+    return total
 
 
 def quaternion_rotation(quaternion: Tensor) -> Tensor:
