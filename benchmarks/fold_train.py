@@ -47,13 +47,13 @@ def real(entry: str, length: int, steps: int) -> Case:
         "data": {"crop_size": length},
         "loss": {"crop_size": length},
         "training": {"batch": 1, "pass_batch": 1, "steps": steps},
-        "optimiser": {"decay_after": steps // 2, "decay_every": steps // 10},
+        "optimiser": {"decay_after": steps * 3 // 5, "decay_every": steps // 15},
         "evaluation": {"every": 100},
     }
     return Case(entry, entry, REAL, changes)
 
 
-CASES = (Case("synthetic", None, SYNTHETIC, {}), real("2q2k", 70, 1500), real("721p", 166, 1500))
+CASES = (Case("synthetic", None, SYNTHETIC, {}), real("2q2k", 70, 1500), real("721p", 166, 700))
 
 
 @dataclass(frozen=True)

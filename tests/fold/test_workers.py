@@ -37,6 +37,10 @@ def wait(job: int, _shared: int) -> int:
     return job
 
 
+def blocked(_: int, sent: signal.Signals) -> bool:
+    return sent in signal.pthread_sigmask(signal.SIG_BLOCK, ())
+
+
 @pytest.mark.parametrize("processes", [1, 2])
 def test_results_come_in_order(processes: int) -> None:
     found = list(spread(add, range(12), 100, processes))
@@ -64,3 +68,9 @@ def test_workers_that_are_not_waited_for_any_more_are_ended() -> None:
     results.close()  # type: ignore[attr-defined]
     assert multiprocessing.active_children() == []
     assert time.monotonic() - begun < 60
+
+
+def test_interrupts_are_the_parents_alone() -> None:
+    """A worker is deaf to Ctrl-C from its first moment, also while it still imports; who started it is not."""
+    assert all(spread(blocked, range(2), signal.SIGINT, 2))
+    assert not blocked(0, signal.SIGINT)

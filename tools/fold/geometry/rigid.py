@@ -117,7 +117,8 @@ def _combine(p: Tensor, q: Tensor, terms: Terms) -> Tensor:
 
 def quaternion_rotation(quaternion: Tensor) -> Tensor:
     """Return the rotations [*, 3, 3] of unit quaternions."""
-    return _combine(quaternion, quaternion, _ROTATION).unflatten(-1, (3, 3))
+    rotation: Tensor = _combine(quaternion, quaternion, _ROTATION).unflatten(-1, (3, 3))
+    return rotation
 
 
 def quaternion_product(p: Tensor, q: Tensor) -> Tensor:
