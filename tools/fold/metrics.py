@@ -28,7 +28,7 @@ def open_log(folder: Path, step: int, mlperf: bool) -> Iterator[Sink]:
     """Yield what takes down events after a step in a run's folder; what an earlier try wrote of later steps goes."""
     with ExitStack() as stack:
         sinks: list[Sink] = [stack.enter_context(_lines(folder / FILE, step))]
-        writer = _tensorboard(folder / TENSORBOARD_FOLDER)
+        writer = _tensorboard(folder / TENSORBOARD_FOLDER, step)
         if writer is not None:
             stack.callback(writer.close)
             sinks.append(_Board(writer))
@@ -84,14 +84,14 @@ class _Board:
                 self._writer.add_scalar(f"{kind}/{name}", value, step)
 
 
-def _tensorboard(folder: Path) -> Any:
-    """Return a writer for TensorBoard, None where it is not installed."""
+def _tensorboard(folder: Path, step: int) -> Any:
+    """Return a writer for TensorBoard that takes back later steps, None where it is not installed."""
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
         detail("TensorBoard is not installed: no events for it")
         return None
-    return SummaryWriter(folder)
+    return SummaryWriter(folder, purge_step=step + 1)
 
 
 class _Mlperf:
