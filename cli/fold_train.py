@@ -112,21 +112,21 @@ def fold_train(
         print(as_toml(settings), end="")
         return
     require(device)
-    if run_dir is None and synthetic:
-        run_dir = SYNTHETIC_RUN
-    if run_dir is not None and not estimate:
-        # Weights may well go into the folder of the run.
-        make_folder(Path(run_dir))
-    check_outputs("weights, trunk and report", report, output, export, shown=as_json)
     if estimate:
+        check_outputs("report", report, shown=as_json)
         _estimate(settings, device, report, as_json)
         return
     if (shards is not None) == synthetic:
         raise UsageError("it is to be said once what to train on", remedy="Give SHARDS or --synthetic")
+    if run_dir is None and synthetic:
+        run_dir = SYNTHETIC_RUN
     if run_dir is None:
         raise UsageError(
             "there is no folder for the run", subject="--run-dir", remedy="Name one; it is made if need be"
         )
+    # Weights may well go into the folder of the run.
+    make_folder(Path(run_dir))
+    check_outputs("weights, trunk and report", report, output, export, shown=as_json)
     options = Options(
         source=shards,
         judged=eval_shards,

@@ -18,6 +18,9 @@ from sartor.tools.fold.features import expand
 from sartor.tools.fold.losses.total import loss
 from sartor.tools.fold.model.alphafold import AlphaFold
 
+RUNS = 5
+"""Of the block that is timed; the first are slower."""
+
 STATES = 6
 """Copies of the parameters that a run holds: weights, gradients, their sum, both moments, the average."""
 
@@ -86,11 +89,16 @@ def _speed(config: Config, device: torch.device) -> float:
         return torch.stack([one.float().mean() for one in made]).sum()
 
     _, operations = _count(run)
+    return operations / min(_seconds(run, device) for _ in range(RUNS))
+
+
+def _seconds(run: Callable[[], Tensor], device: torch.device) -> float:
+    """Time a forward and a backward pass."""
     begun = time.perf_counter()
     torch.autograd.backward(run())
     if device.type == "cuda":
         torch.cuda.synchronize(device)
-    return operations / (time.perf_counter() - begun)
+    return time.perf_counter() - begun
 
 
 def empty_sample(config: DataConfig, batch: int) -> dict[str, Tensor]:
@@ -119,10 +127,10 @@ def empty_sample(config: DataConfig, batch: int) -> dict[str, Tensor]:
 
 def as_text(estimate: Estimate) -> str:
     """Return the plan for people."""
-    gib = 1 / 2**30
+    states, kept = (number / 2**20 for number in (estimate.state_bytes, estimate.activation_bytes))
     return (
-        f"{estimate.parameters:,} parameters, {estimate.state_bytes * gib:.2f} GiB with their states\n"
-        f"{estimate.activation_bytes * gib:.2f} GiB kept for the backward pass\n"
+        f"{estimate.parameters:,} parameters, {states:,.0f} MiB with their states\n"
+        f"{kept:,.0f} MiB kept for the backward pass\n"
         f"{estimate.operations / 1e12:.3f} TFLOP and about {estimate.seconds:.2f} s a step"
     )
 

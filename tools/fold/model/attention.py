@@ -24,9 +24,10 @@ def attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor, bias: Tensor | None
     """
     wide = torch.promote_types(q.dtype, torch.float32)
     logits = torch.matmul(q.to(wide), k.to(wide).mT)
-    logits = logits + ((mask.to(wide) - 1) * MASKED)[..., None, None, :]
+    # In place: these are the largest tensors of all, and their sum is all that a backward pass needs.
+    logits += ((mask.to(wide) - 1) * MASKED)[..., None, None, :]
     if bias is not None:
-        logits = logits + bias.to(wide).unsqueeze(-4)
+        logits += bias.to(wide).unsqueeze(-4)
     return torch.matmul(torch.softmax(logits, dim=-1).to(v.dtype), v)
 
 
