@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,6 +15,11 @@ from typing import Any, Protocol
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
+
+
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    # Shells start what runs in the background deaf to Ctrl-C, and whatever it starts would be so too.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 class RunSartor(Protocol):
