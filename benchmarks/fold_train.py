@@ -46,9 +46,8 @@ def real(entry: str, length: int, steps: int) -> Case:
     changes = {
         "data": {"crop_size": length},
         "loss": {"crop_size": length},
-        "training": {"batch": 1, "pass_batch": 1, "steps": steps},
+        "training": {"steps": steps},
         "optimiser": {"decay_after": steps * 3 // 5, "decay_every": steps // 15},
-        "evaluation": {"every": 100},
     }
     return Case(entry, entry, REAL, changes)
 

@@ -62,7 +62,11 @@ def export(folder: Path) -> Path:
     config = make_config("tiny", None, {})
     config = replace(config, training=replace(config.training, steps=2))
     trunk = folder / "trunk.onnx"
-    train(config, Options(None, None, folder / "run", None, str(trunk), "never", False, "cpu", 1), None)
+    options = Options(
+        source=None, judged=None, run=folder / "run", weights=None, trunk=str(trunk), resume="never", mlperf=False,
+        device="cpu", threads=1,
+    )  # fmt: skip
+    train(config, options, None)
     return trunk
 
 

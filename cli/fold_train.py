@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 
 SYNTHETIC_RUN = "fold-synthetic"
+"""The folder of a run on proteins that are made up, unless one is named."""
 
 
 class ResumeChoice(StrEnum):
@@ -43,7 +44,7 @@ def fold_train(
         typer.Option(
             "--preset",
             metavar="NAME",
-            help="initial_training, which it is for SHARDS, finetuning, or tiny (--synthetic).",
+            help="initial_training, finetuning or tiny; the first for SHARDS, the last for --synthetic.",
         ),
     ] = None,
     config: Annotated[
